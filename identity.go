@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package outband
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/outband/outband/internal/confine"
+	"github.com/outband/outband/internal/forkexec"
+)
+
+// User is who a command runs as, by number, as the target counts.
+type User struct {
+	UID uint32
+	GID uint32
+}
+
+// noID is the number that no user or group has; setresuid(2) takes it for
+// "leave as it is".
+const noID = 1<<32 - 1
+
+// ParseUser reads UID or UID:GID. A UID alone has group 0, as in docker: the
+// target's passwd, which may say otherwise, is not read.
+//
+// A14 (docs/threat-model.md): only digits are a number, nothing else is; a
+// number that does not fit is not cut.
+func ParseUser(s string) (User, error) {
+	uid, gid, both := strings.Cut(s, ":")
+	if !both {
+		gid = uid
+	}
+	u, uerr := parseID(uid)
+	g, gerr := parseID(gid)
+	if uerr != nil || gerr != nil {
+		return User{}, withHint(fmt.Errorf("%w: user %q", ErrInvalid, s),
+			"a user is UID or UID:GID, decimal numbers below %d; names are not looked up in the target yet", uint32(noID))
+	}
+	if !both {
+		g = 0
+	}
+	return User{u, g}, nil
+}
+
+func parseID(s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || n == noID || strconv.FormatUint(n, 10) != s {
+		return 0, ErrInvalid
+	}
+	return uint32(n), nil
+}
+
+// identity decides who the command is, and where the change can be made: inside,
+// after joining, where every number has one there; else outside, before it.
+func (p *planner) identity() error {
+	if p.c.User != nil {
+		return p.chosenIdentity()
+	}
+	s, in := p.t.state, p.t.inside
+	if p.sameUser { // the caller counts as the target does
+		in = confine.Inside{UID: s.UID, GID: s.GID, Groups: s.Groups, Mapped: true}
+	}
+	p.UID, p.GID, p.Groups = in.UID[1], in.GID[1], append(p.Groups, in.Groups...)
+	p.outside = [2]uint32{s.UID[1], s.GID[1]}
+	if in.Mapped && p.mayChange() && (!p.t.denied || p.sameGroups()) {
+		p.after = &forkexec.Identity{UID: in.UID, GID: in.GID, Groups: in.Groups, SetGroups: !p.t.denied}
+		return nil
+	}
+	return p.outsideIdentity(in.Mapped)
+}
+
+// sameGroups tells whether the caller has the supplementary groups of init.
+func (p *planner) sameGroups() bool { return slices.Equal(p.t.ownStatus.Groups, p.t.state.Groups) }
+
+// mayChange tells whether identities can be changed inside: with all
+// capabilities in a user namespace that is joined, else with the caller's own.
+func (p *planner) mayChange() bool {
+	const both = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID
+	return !p.sameUser || p.t.ownStatus.CapEff&both == both
+}
+
+// outsideIdentity takes the numbers that init has outside, before joining: for
+// an init that has none inside (A37), or may not set its groups there.
+func (p *planner) outsideIdentity(mapped bool) error {
+	const need = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID
+	s, own := p.t.state, p.t.ownStatus
+	if own.CapEff&need != need {
+		return p.unprivilegedIdentity(mapped)
+	}
+	p.before = &forkexec.Identity{UID: s.UID, GID: s.GID, Groups: s.Groups, SetGroups: true, Keep: own.CapPrm}
+	if !mapped {
+		p.note("a user or group of init's has no number inside, where it reads 65534")
+	}
+	return nil
+}
+
+// unprivilegedIdentity does what a caller without privilege can: change what
+// has a number inside, and keep its own groups where they cannot be set.
+func (p *planner) unprivilegedIdentity(mapped bool) error {
+	own, s, in := p.t.ownStatus, p.t.state, p.t.inside
+	same := [3]uint32(own.UID[:3]) == s.UID && [3]uint32(own.GID[:3]) == s.GID
+	switch {
+	case same:
+	case mapped && !p.sameUser:
+		p.after = &forkexec.Identity{UID: in.UID, GID: in.GID}
+	default:
+		return withHint(fmt.Errorf("%w: init is another user, who has no number in the target", ErrNotSupported), "try as root")
+	}
+	if !p.sameGroups() {
+		p.keepGroups()
+	}
+	return nil
+}
+
+// keepGroups says that the supplementary groups cannot be changed.
+func (p *planner) keepGroups() {
+	if p.t.denied {
+		p.note("supplementary groups stay the caller's: the target denies setgroups")
+	} else {
+		p.note("supplementary groups stay the caller's: changing them takes privilege")
+	}
+}
+
+// chosenIdentity is that of a user the caller named, as the target counts.
+func (p *planner) chosenIdentity() error {
+	u := *p.c.User
+	if u.UID == noID || u.GID == noID { // A14: setresuid(2) would change nothing
+		return fmt.Errorf("%w: user %d:%d", ErrInvalid, u.UID, u.GID)
+	}
+	p.UID, p.GID, p.Groups = u.UID, u.GID, []uint32{}
+	p.outside = [2]uint32{u.UID, u.GID}
+	if !p.sameUser || p.aloof {
+		uid, uok := p.t.uids.Outside(u.UID)
+		gid, gok := p.t.gids.Outside(u.GID)
+		if !uok || !gok {
+			return fmt.Errorf("%w: user %d:%d has no number outside of the target's user namespace: it is not mapped", ErrInvalid, u.UID, u.GID)
+		}
+		p.outside = [2]uint32{uid, gid}
+	}
+	if p.aloof {
+		u = User{p.outside[0], p.outside[1]}
+		p.UID, p.GID = u.UID, u.GID
+	}
+	if !p.mayChange() {
+		return withHint(fmt.Errorf("%w: becoming user %d takes privilege", ErrNotSupported, u.UID), "try as root")
+	}
+	p.after = &forkexec.Identity{
+		UID: [3]uint32{u.UID, u.UID, u.UID}, GID: [3]uint32{u.GID, u.GID, u.GID},
+		SetGroups: !p.t.denied, Groups: []uint32{},
+	}
+	if p.t.denied && len(p.t.ownStatus.Groups) > 0 {
+		return p.dropGroupsOutside()
+	}
+	return nil
+}
+
+// dropGroupsOutside drops the caller's groups before joining a namespace in
+// which that is denied.
+func (p *planner) dropGroupsOutside() error {
+	own := p.t.ownStatus
+	if own.CapEff&(1<<unix.CAP_SETGID) == 0 {
+		p.keepGroups()
+		return nil
+	}
+	p.before = &forkexec.Identity{UID: [3]uint32(own.UID[:3]), GID: [3]uint32(own.GID[:3]),
+		SetGroups: true, Groups: []uint32{}, Keep: own.CapPrm}
+	return nil
+}
