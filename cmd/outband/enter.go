@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/outband/outband"
+	"github.com/outband/outband/ns"
+)
+
+// enterFlags are the flags of enter as they are typed.
+type enterFlags struct {
+	user, dir, only, cgroup, envFile, acceptLoss, output string
+	env                                                  []string
+	privileged, passStreams, leave, explain, noInput     bool
+	detach, quiet, debug, exposeHost, interactive        bool
+	terminal, noTerminal, thaw                           bool
+	timeout                                              time.Duration
+}
+
+func (p *program) enterCommand() *cobra.Command {
+	var f enterFlags
+	c := &cobra.Command{
+		Use:     "enter TARGET [flags] [--] [COMMAND ARG...]",
+		Aliases: []string{"exec"},
+		Short:   "Run a command in a container, confined as the container is",
+		Long: `Run a command in a container: in its namespaces and cgroup, with the identity,
+capabilities, no_new_privs, limits, environment and working directory of its
+first process. Without COMMAND: /bin/sh.
+
+Flags end at the first word after TARGET. Standard input, output and error are
+relayed; what COMMAND does not read of a regular file stays unread, of a pipe it
+is consumed.
+
+Exit code: the command's own; 128+n when signal n ended it; 124 timeout; 125
+outband failed; 126 not executable; 127 not found.`,
+		Example: `  outband enter 1234 -- ps ax
+  outband enter pidns:4026532181 -u 1000:1000 -w /srv id
+  outband enter cgroup:/lab --explain`,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: completeTargets,
+		RunE: func(c *cobra.Command, args []string) error {
+			return p.enter(c, &f, args)
+		},
+	}
+	f.register(c)
+	return c
+}
+
+func (f *enterFlags) register(c *cobra.Command) {
+	fl := c.Flags()
+	fl.SetInterspersed(false)
+	fl.StringVarP(&f.user, "user", "u", "", "run as `UID[:GID]`, as the target counts")
+	fl.StringVarP(&f.dir, "workdir", "w", "", "working `directory` inside")
+	fl.StringArrayVarP(&f.env, "env", "e", nil, "set `NAME=VALUE`, or copy NAME from here (repeatable)")
+	fl.StringVar(&f.envFile, "env-file", "", "`file` of NAME=VALUE lines")
+	fl.StringVar(&f.only, "only", "", "join only these namespaces: `KINDS` of pid,mnt,net,ipc,uts,user,cgroup,time")
+	fl.BoolVar(&f.exposeHost, "expose-host", false, "allow --only that would show the host to the target")
+	fl.BoolVar(&f.privileged, "privileged", false, "all capabilities in the target's user namespace, none of its filters")
+	fl.StringVar(&f.cgroup, "cgroup", "target", "where the command is accounted: `target|none`")
+	fl.StringVar(&f.acceptLoss, "accept-loss", "", "parts of the confinement that may be missing: `LIST` of seccomp,cgroup,lsm,limits")
+	fl.BoolVar(&f.passStreams, "pass-streams", false, "hand in one's own descriptors 0, 1, 2")
+	fl.BoolVar(&f.leave, "leave", false, "what the command left running stays when it ends")
+	fl.DurationVar(&f.timeout, "timeout", 0, "end the command after this `duration`")
+	fl.BoolVar(&f.explain, "explain", false, "print the plan, do nothing")
+	fl.StringVarP(&f.output, "output", "o", "", "format of --explain: `json`")
+	fl.BoolVarP(&f.noInput, "no-stdin", "n", false, "read no standard input")
+	fl.BoolVarP(&f.detach, "detach", "d", false, "do not wait; print the session's id")
+	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no notes on standard error")
+	fl.BoolVar(&f.debug, "debug", false, "print the plan's notes and what takes how long")
+	fl.BoolVarP(&f.terminal, "tty", "t", false, "a terminal always (not in this version)")
+	fl.BoolVarP(&f.noTerminal, "no-tty", "T", false, "a terminal never")
+	fl.BoolVarP(&f.interactive, "interactive", "i", false, "accepted without effect")
+	fl.BoolVar(&f.thaw, "thaw", false, "thaw a frozen target for it (not in this version)")
+	_ = fl.MarkHidden("interactive")
+}
+
+// split takes TARGET, the flags behind it and COMMAND apart: flags end at the
+// first word after TARGET.
+func split(c *cobra.Command, args []string) (target string, command []string, err error) {
+	if len(args) == 0 {
+		return "", nil, errors.New("enter: no TARGET given")
+	}
+	if err := c.Flags().Parse(args[1:]); err != nil {
+		return "", nil, fmt.Errorf("enter: %w", err)
+	}
+	return args[0], c.Flags().Args(), nil
+}
+
+// enter runs one command in a container.
+func (p *program) enter(c *cobra.Command, f *enterFlags, args []string) error {
+	target, command, err := split(c, args)
+	if err != nil {
+		return err
+	}
+	if help, _ := c.Flags().GetBool("help"); help {
+		return c.Help()
+	}
+	if err := p.enterTarget(f, target, command); err != nil {
+		return enterError(target, err)
+	}
+	return nil
+}
+
+// enterError gives an error of enter its exit code.
+func enterError(target string, err error) error {
+	var status exitStatus
+	if errors.As(err, &status) {
+		return status
+	}
+	code := codeUsage
+	switch {
+	case errors.Is(err, outband.ErrExec) && errors.Is(err, fs.ErrNotExist):
+		code = 127
+	case errors.Is(err, outband.ErrExec):
+		code = 126
+	}
+	return &verbError{"enter " + target, err, code}
+}
+
+func (p *program) enterTarget(f *enterFlags, name string, command []string) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	t, err := outband.OpenIn(ctx, name, p.runDir)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	if len(command) == 0 {
+		command = []string{"/bin/sh"}
+	}
+	cmd := t.CommandContext(ctx, command[0], command[1:]...)
+	if err := f.apply(cmd); err != nil {
+		return err
+	}
+	if f.explain {
+		plan, err := cmd.Plan()
+		if err != nil {
+			return err
+		}
+		return explain(os.Stdout, plan, f.output)
+	}
+	return p.runCommand(f, t, cmd, cancel)
+}
+
+// apply turns flags into the fields of cmd.
+func (f *enterFlags) apply(cmd *outband.Cmd) (err error) {
+	switch {
+	case f.terminal:
+		return &outband.UnsupportedError{Feature: "a terminal (-t)", Since: "the next version of outband"}
+	case f.thaw:
+		return &outband.UnsupportedError{Feature: "--thaw", Since: "the next version of outband"}
+	case f.cgroup != "target" && f.cgroup != "none":
+		return fmt.Errorf("%w: --cgroup %q is neither target nor none", outband.ErrInvalid, f.cgroup)
+	case f.output != "" && f.output != "json":
+		return fmt.Errorf("%w: %q is no output format (json)", outband.ErrInvalid, f.output)
+	}
+	if f.user != "" {
+		user, err := outband.ParseUser(f.user)
+		if err != nil {
+			return err
+		}
+		cmd.User = &user
+	}
+	if f.only != "" {
+		if cmd.Only, err = ns.ParseKinds(f.only); err != nil {
+			return fmt.Errorf("%w: --only: %w", outband.ErrInvalid, err)
+		}
+	}
+	if f.acceptLoss != "" {
+		if cmd.AcceptLoss, err = outband.ParseLosses(f.acceptLoss); err != nil {
+			return err
+		}
+	}
+	if f.cgroup == "none" {
+		cmd.Cgroup = outband.CgroupNone
+	}
+	cmd.Dir, cmd.Privileged, cmd.ExposeHost = f.dir, f.privileged, f.exposeHost
+	cmd.PassStreams, cmd.Leave, cmd.Detach = f.passStreams, f.leave, f.detach
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if f.noInput && !f.passStreams {
+		cmd.Stdin = nil
+	}
+	cmd.Env, err = f.environment()
+	return err
+}
+
+// environment gathers --env-file and --env; a bare NAME copies what the caller
+// has, and nothing where it has none.
+func (f *enterFlags) environment() ([]string, error) {
+	var lines []string
+	if f.envFile != "" {
+		content, err := os.ReadFile(f.envFile)
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(content)) {
+			line = strings.TrimRight(line, "\r\n")
+			if line != "" && !strings.HasPrefix(line, "#") {
+				lines = append(lines, line)
+			}
+		}
+	}
+	var env []string
+	for _, e := range append(lines, f.env...) {
+		if strings.Contains(e, "=") {
+			env = append(env, e)
+			continue
+		}
+		if value, ok := os.LookupEnv(e); ok {
+			env = append(env, e+"="+value)
+		}
+	}
+	return env, nil
+}
+
+// codeTimeout is the exit code of a command that --timeout ended.
+const codeTimeout = 124
+
+// runCommand starts cmd, forwards signals, waits, and returns its exit code as
+// an error.
+func (p *program) runCommand(f *enterFlags, t *outband.Target, cmd *outband.Cmd, cancel context.CancelFunc) error {
+	plan, err := cmd.Plan()
+	if err != nil {
+		return err
+	}
+	if !f.quiet {
+		p.warn(f)
+	}
+	if f.debug {
+		for _, note := range plan.Notes {
+			p.say("note: %s", note)
+		}
+	}
+	record, err := p.begin(t, cmd, plan)
+	if err != nil {
+		return err
+	}
+	signals := catch()
+	if err := cmd.Start(); err != nil {
+		record.failed(err)
+		return err
+	}
+	record.started(cmd.Process)
+	if f.detach {
+		return record.detach(os.Stdout)
+	}
+	timedOut := false
+	if f.timeout > 0 {
+		timer := time.AfterFunc(f.timeout, func() { timedOut = true; cancel() })
+		defer timer.Stop()
+	}
+	go forward(cmd.Process, signals)
+	err = cmd.Wait()
+	record.ended(cmd.ProcessState, err)
+	if cmd.ProcessState == nil {
+		return err
+	}
+	if cmd.ProcessState.Left() {
+		p.say("enter %s: something of the session would not end; it waits in the kernel", t.Name())
+	}
+	if timedOut {
+		return exitStatus(codeTimeout)
+	}
+	return exitCode(cmd.ProcessState)
+}
+
+// warn says what was asked for beyond the target's own confinement.
+func (p *program) warn(f *enterFlags) {
+	if f.privileged {
+		p.say("warning: --privileged: the command may more than the container's own init")
+	}
+	if f.passStreams {
+		p.say("warning: --pass-streams: the container can reach the files behind descriptors 0, 1, 2")
+	}
+}
+
+// exitCode is the shell's way to tell how a command ended; nil for 0.
+func exitCode(s *outband.ProcessState) error {
+	switch {
+	case s.Signal() != 0:
+		return exitStatus(128 + int(s.Signal()))
+	case s.ExitCode() != 0:
+		return exitStatus(s.ExitCode())
+	}
+	return nil
+}
+
+// forwarded are the signals that reach the command: those of a keyboard go to
+// its process group, as a terminal would send them.
+var forwarded = map[os.Signal]bool{
+	unix.SIGHUP: true, unix.SIGINT: true, unix.SIGQUIT: true, unix.SIGTSTP: true,
+	unix.SIGTERM: false, unix.SIGUSR1: false, unix.SIGUSR2: false,
+}
+
+// catch receives the signals to forward, but for those that outband was told to
+// ignore, by nohup(1) say.
+func catch() chan os.Signal {
+	signals := make(chan os.Signal, 16)
+	for s := range forwarded {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+	return signals
+}
+
+// forward passes signals on. The group of the command is orphaned, so that
+// SIGTSTP would not stop it: SIGSTOP does, and outband stops with it.
+func forward(process *outband.Process, signals <-chan os.Signal) {
+	for s := range signals {
+		sig, _ := s.(unix.Signal)
+		switch {
+		case sig == unix.SIGTSTP:
+			_ = process.SignalGroup(unix.SIGSTOP)
+			stopSelf()
+			_ = process.SignalGroup(unix.SIGCONT)
+		case forwarded[s]:
+			_ = process.SignalGroup(sig)
+		default:
+			_ = process.Signal(sig)
+		}
+	}
+}
+
+// stopSelf stops outband as SIGTSTP would have; it returns when it is continued.
+// That it was is told by SIGCONT: the thread that sends the stop may run on for
+// a moment.
+func stopSelf() {
+	self, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(self)
+	continued := make(chan os.Signal, 1)
+	signal.Notify(continued, unix.SIGCONT)
+	defer signal.Stop(continued)
+	if unix.PidfdSendSignal(self, unix.SIGSTOP, nil, 0) == nil {
+		<-continued
+	}
+}

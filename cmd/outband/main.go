@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command outband is out-of-band management for Linux containers: it enters,
+// shows, powers, repairs any running container from the outside.
+//
+// How it speaks: facts go to standard output, messages to standard error with
+// the prefix "outband: ", without a capital and without a period; the way out of
+// an error stands on a line of its own, after "hint: ". Text that a container
+// may have written is shown through internal/safetext alone.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"github.com/outband/outband"
+	"github.com/outband/outband/internal/registry"
+	"github.com/outband/outband/internal/safetext"
+	"github.com/outband/outband/internal/throwaway"
+)
+
+func main() {
+	runtime.LockOSThread()  // the first thread is the one that procfs.FS.Self reads at the least cost
+	throwaway.Main(os.Args) // does not return if this is the first process of a demo
+	os.Exit(run(os.Args[1:]))
+}
+
+// program is what the verbs share.
+type program struct {
+	runDir string
+	stderr io.Writer
+}
+
+// exitStatus is an exit code that is not about an error of outband's own.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// verbError is an error of a verb that was asked for in the right way.
+type verbError struct {
+	what string // "enter web"
+	err  error
+	code int
+}
+
+func (e *verbError) Error() string { return e.what + ": " + e.err.Error() }
+func (e *verbError) Unwrap() error { return e.err }
+
+// codeUsage is what enter, console and repair exit with for every error of
+// outband's own; codeMisuse what the other verbs do for bad usage.
+const (
+	codeUsage  = 125
+	codeMisuse = 2
+)
+
+// run carries out one command line and returns the exit code.
+func run(args []string) int {
+	p := &program{stderr: safetext.NewWriter(os.Stderr)}
+	root, verb := p.command(args)
+	root.SetArgs(args)
+	err := root.Execute()
+	var status exitStatus
+	var failed *verbError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &status):
+		return int(status)
+	case errors.As(err, &failed):
+		p.report(failed)
+		return failed.code
+	}
+	p.report(err)
+	fmt.Fprintf(p.stderr, "hint: outband %s --help\n", verb)
+	if verb == "enter" {
+		return codeUsage
+	}
+	return codeMisuse
+}
+
+// report prints an error and its way out.
+func (p *program) report(err error) {
+	fmt.Fprintf(p.stderr, "outband: %s\n", shorten(safetext.Escape(err.Error())))
+	if hint := outband.Hint(err); hint != "" {
+		fmt.Fprintf(p.stderr, "hint: %s\n", safetext.Escape(hint))
+	}
+}
+
+// shorten keeps both ends of a text that would fill the screen: the name that it
+// begins with may be 100 KiB long, and what is wrong stands at its end.
+func shorten(s string) string {
+	const end = 400 // characters
+	r := []rune(s)
+	if len(r) <= 2*end {
+		return s
+	}
+	return string(r[:end]) + "…" + string(r[len(r)-end:])
+}
+
+// say prints a message.
+func (p *program) say(format string, args ...any) {
+	fmt.Fprintf(p.stderr, "outband: %s\n", safetext.Escape(fmt.Sprintf(format, args...)))
+}
+
+// command builds the command line. Only the flags of the verb that is called
+// are built, unless help or completion has to know them all; the verb's name is
+// returned as well.
+func (p *program) command(args []string) (root *cobra.Command, verb string) {
+	root = &cobra.Command{
+		Use:           "outband",
+		Short:         "Out-of-band management for Linux containers",
+		Long:          longHelp,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.PersistentFlags().StringVar(&p.runDir, "run-dir", registry.Default(os.Geteuid(), os.Getenv), "where sessions are recorded")
+	_ = root.PersistentFlags().MarkHidden("run-dir")
+	root.CompletionOptions.HiddenDefaultCmd = true
+	for _, v := range []func() *cobra.Command{p.enterCommand, p.demoCommand, p.versionCommand} {
+		c := v()
+		root.AddCommand(c)
+		for _, arg := range args {
+			if verb == "" && (c.Name() == arg || c.HasAlias(arg)) {
+				verb = c.Name()
+			}
+		}
+	}
+	root.SetOut(os.Stdout)
+	root.SetErr(p.stderr)
+	return root, verb
+}
+
+const longHelp = `Outband is out-of-band management for Linux containers: what a management
+controller is to a server. It enters any running container from the outside,
+whatever made it, confined as the container is, and leaves nothing behind.
+
+TARGET is a process number (1234, pid:1234), pidns:INODE, cgroup:/PATH, or the
+path of a namespace file.`
