@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build deps test bench lint install gates fuzz clean
+
+GO          ?= go
+PREFIX      ?= /usr/local
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# TESTFLAGS=-v also shows what is skipped, and why; OUTBAND_REQUIRE=all in the
+# environment makes that a failure.
+TESTFLAGS   ?=
+# -quick: a few rounds, to see that all of it works.
+BENCHFLAGS  ?=
+FUZZTIME    ?= 10s
+# A test that hangs ends here; the packages' own deadlines are far shorter.
+TIMEOUT     ?= 10m
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: build ## build outband and see it at work; needs Go, nothing else
+	bin/outband demo
+
+build: ## build bin/outband, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/outband ./cmd/outband
+
+deps: ## install from apt what the tests use (Debian, root)
+	hack/deps
+
+test: ## vet, format, all tests, the arm64 build; installs nothing
+	@unformatted=$$($$($(GO) env GOROOT)/bin/gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt-formatted: $$unformatted" >&2; exit 1; }
+	$(GO) vet ./...
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) vet ./...
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) build -o /dev/null ./cmd/outband
+	@# One package after the other (-p 1): each looks whether it left the machine as it was.
+	CGO_ENABLED=0 $(GO) test -p 1 -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) ./...
+
+# The after-fork code must not care how it was built.
+gates: ## the tests of internal/forkexec, built in each way that Go has
+	$(GO) test -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) ./internal/forkexec
+	CGO_ENABLED=1 $(GO) test -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) -race ./internal/forkexec
+	$(GO) test -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) -cover ./internal/forkexec
+	$(GO) test -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) -gcflags=all='-N -l' ./internal/forkexec
+	$(GO) test -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) -gcflags=all=-d=checkptr ./internal/forkexec
+
+bench: ## compare with nsenter, runc and crun; writes docs/benchmarks.md (root)
+	CGO_ENABLED=0 $(GO) run ./test/bench $(BENCHFLAGS)
+
+fuzz: ## each fuzz test for FUZZTIME
+	hack/fuzz $(FUZZTIME)
+
+lint: ## golangci-lint 2 if it is installed, else vet and staticcheck
+	$(GO) mod tidy -diff
+	@if golangci-lint version 2>/dev/null | grep -q 'version v\?2\.'; then set -x; golangci-lint run; \
+	else set -x; $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...; fi
+
+install: build ## copy it to PREFIX/bin (/usr/local; DESTDIR is kept)
+	install -D -m 0755 bin/outband $(DESTDIR)$(PREFIX)/bin/outband
+
+clean: ## remove what was built here
+	rm -rf bin coverage* *.prof *.test
