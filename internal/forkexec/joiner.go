@@ -17,8 +17,7 @@ import (
 // whatever may hang on the target's files happens before it as well.
 func (b *builder) joining() {
 	b.place(b.joinerL)
-	failed := b.named("failed")
-	b.onFailure(failed)
+	b.onFailure(b.tellL)
 
 	// A2: nothing of the host stays open but streams and report lines.
 	b.close(StepCloseFiles, num(fdLink), num(fdTool), b.groupParent, b.groupDir, b.link[0].value())
@@ -30,13 +29,14 @@ func (b *builder) joining() {
 	b.settle()
 	b.takeIdentity(StepHostIdentity, StepHostIdentity, StepHostIdentity, b.spec.Before)
 	b.enter()
+	b.install()
 	b.become()
 	b.tieToWarden() // a change of credentials undoes it
 	b.directory()
 	b.touchCommand()
 	b.cloneInside()
 
-	b.place(failed)
+	b.place(b.tellL)
 	b.call(StepNone, unix.SYS_WRITE, num(fdExec), num(dataBase), num(headerSize)).tolerate()
 	b.exit(1)
 }
@@ -192,9 +192,7 @@ func (b *builder) touchCommand() {
 func (b *builder) cloneInside() {
 	inside, step := b.named("inside"), StepForkCommand
 	pidfd, pid := b.variable(0), b.variable(0)
-	args := b.words(num(unix.CLONE_PARENT|unix.CLONE_PIDFD), pidfd.address(), num(0), num(0), num(0),
-		num(0), num(0), num(0), num(0), num(0), num(0))
-	b.call(step, unix.SYS_CLONE3, args, num(88)).into(pid)
+	b.call(step, unix.SYS_CLONE3, b.cloneArgs(unix.CLONE_PARENT|unix.CLONE_PIDFD, pidfd, 0), num(cloneArgsSize)).into(pid)
 	b.ifSame(pid.value(), num(0), inside)
 	b.handOver(pidfd)
 	b.exit(0)
@@ -234,6 +232,12 @@ func (b *builder) tieToWarden() {
 // either way across pid namespaces.
 func (b *builder) awaitWord() {
 	b.prctl(StepParentDeath, unix.PR_SET_PDEATHSIG, num(int(unix.SIGKILL)))
+	b.hear()
+}
+
+// hear waits for a word on the link and exits where there is nobody any more to
+// say one.
+func (b *builder) hear() {
 	word, n := b.variable(0), b.variable(0)
 	told, dead, broken := b.label(), b.label(), b.label()
 	b.call(StepOrphaned, unix.SYS_READ, b.link[1].value(), word.address(), num(8)).into(n).orElse(broken)

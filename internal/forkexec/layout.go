@@ -46,18 +46,22 @@ type builder struct {
 	target, root, cwd, proc, groupParent, groupDir word
 	v1, hold                                       []word
 
-	link     [2]variable // the sockets between warden (0) and joiner (1)
-	joiner   variable    // pidfd, in the warden
-	child    variable    // pidfd of the process inside: command or shepherd
-	command  variable    // pidfd of the command
-	status   word        // statusSize bytes
-	scratch  variable
-	joinerL  label
-	begun    variable    // 1 when the caller has been given the command
-	left     variable    // flags of messageEnded
-	failure  [2]variable // errno and step of messageLost
-	tries    variable    // how many pauses the end of the session took
-	patience word        // struct timespec: how much longer a shepherd is waited for
+	link      [2]variable // the sockets between warden (0) and joiner (1)
+	joiner    variable    // pidfd, in the warden
+	child     variable    // pidfd of the process inside: command or shepherd
+	command   variable    // pidfd of the command
+	status    word        // statusSize bytes
+	scratch   variable
+	joinerL   label
+	tracerL   label
+	tellL     label       // where a process inside, or on its way in, tells the caller what failed
+	tracerFD  variable    // pidfd of the tracer, in the warden
+	joinerPID variable    // for the tracer
+	begun     variable    // 1 when the caller has been given the command
+	left      variable    // flags of messageEnded
+	failure   [2]variable // errno and step of messageLost
+	tries     variable    // how many pauses the end of the session took
+	patience  word        // struct timespec: how much longer a shepherd is waited for
 }
 
 // compile builds the program of a session and tells which files become its
@@ -92,7 +96,7 @@ func assemble(spec *Spec, exec, link, tool *os.File) *builder {
 	for i := range b.link {
 		b.link[i] = b.variable(0)
 	}
-	b.joiner, b.child, b.command = b.variable(noFD), b.variable(noFD), b.variable(noFD)
+	b.joiner, b.child, b.command, b.tracerFD = b.variable(noFD), b.variable(noFD), b.variable(noFD), b.variable(noFD)
 	b.left, b.scratch, b.begun, b.tries = b.variable(0), b.variable(0), b.variable(0), b.variable(0)
 	failure := b.words(num(0), num(0))
 	b.failure = [2]variable{{failure.n}, {failure.n + 8}}
@@ -100,6 +104,7 @@ func assemble(spec *Spec, exec, link, tool *os.File) *builder {
 	b.patience = b.timespec(endBudgetMS)
 	b.warden()
 	b.joining()
+	b.tracer()
 	if spec.alter != nil {
 		spec.alter(b.program)
 	}
@@ -127,6 +132,24 @@ func (b *builder) close(s Step, fds ...word) {
 
 func (b *builder) prctl(s Step, option int, args ...word) *pendingOp {
 	return b.call(s, unix.SYS_PRCTL, append([]word{num(option)}, args...)...)
+}
+
+// cloneArgsSize is that of struct clone_args with the cgroup (5.7).
+const cloneArgsSize = 88
+
+// cloneArgs is a struct clone_args (flags, pidfd, child_tid, parent_tid,
+// exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup).
+func (b *builder) cloneArgs(flags uint64, pidfd variable, exit unix.Signal) word {
+	return b.words(num(flags), pidfd.address(), num(0), num(0), num(int(exit)),
+		num(0), num(0), num(0), num(0), num(0), b.cloneGroup(flags))
+}
+
+// cloneGroup is the cgroup that a child is born in, where flags say so.
+func (b *builder) cloneGroup(flags uint64) word {
+	if flags&unix.CLONE_INTO_CGROUP == 0 {
+		return num(0)
+	}
+	return b.groupDir
 }
 
 // kill sends SIGKILL to the process that pidfd refers to.

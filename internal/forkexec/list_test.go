@@ -49,6 +49,7 @@ func confinedSpec() *Spec {
 		Drop: 1<<unix.CAP_SYS_BOOT | 1<<unix.CAP_CHECKPOINT_RESTORE, Securebits: 1,
 	}
 	s.NoPrivs = true
+	s.Filters = []Filter{{refuse(unix.SECCOMP_RET_KILL_PROCESS, 1), unix.SECCOMP_FILTER_FLAG_LOG}, {refuse(unix.SECCOMP_RET_TRAP, 2, 3), 0}}
 	return s
 }
 
@@ -62,6 +63,13 @@ func shepherdSpec() *Spec {
 	return s
 }
 
+// filteredSpec has system call filters, and a shepherd.
+func filteredSpec() *Spec {
+	s := shepherdSpec()
+	s.Filters = []Filter{{refuse(unix.SECCOMP_RET_KILL_PROCESS, 1), 0}}
+	return s
+}
+
 // TestListings compares the programs of some Specs with those looked at before.
 // A difference is to be read as closely as one in the code.
 func TestListings(t *testing.T) {
@@ -69,7 +77,7 @@ func TestListings(t *testing.T) {
 	detached.Detach, detached.Leave = true, true
 	old.Modern = false
 	for name, spec := range map[string]*Spec{
-		"plain": plainSpec(), "confined": confinedSpec(), "shepherd": shepherdSpec(), "detached": detached, "old": old,
+		"plain": plainSpec(), "confined": confinedSpec(), "shepherd": shepherdSpec(), "filtered": filteredSpec(), "detached": detached, "old": old,
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join("testdata", name+".golden")

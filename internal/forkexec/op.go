@@ -47,6 +47,7 @@ const (
 	StepHostDirectory
 	StepSocket
 	StepForkJoiner
+	StepTrace
 	StepWatch
 	StepReport
 	StepCgroup
@@ -57,6 +58,7 @@ const (
 	StepJoin
 	StepRoot
 	StepUmask
+	StepFilters
 	StepBounding
 	StepSecurebits
 	StepGroups
@@ -86,6 +88,7 @@ var stepNames = [stepCount]string{
 	StepHostDirectory: "leave the working directory",
 	StepSocket:        "connect warden and joiner",
 	StepForkJoiner:    "fork the joiner",
+	StepTrace:         "suspend system call filters on the way in",
 	StepWatch:         "watch the session",
 	StepReport:        "report to the caller",
 	StepCgroup:        "join cgroup",
@@ -96,6 +99,7 @@ var stepNames = [stepCount]string{
 	StepJoin:          "join namespaces",
 	StepRoot:          "change root",
 	StepUmask:         "set umask",
+	StepFilters:       "copy system call filters",
 	StepBounding:      "drop from the bounding set",
 	StepSecurebits:    "set securebits",
 	StepGroups:        "set supplementary groups",

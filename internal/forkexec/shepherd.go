@@ -30,9 +30,7 @@ func (b *builder) shepherd() {
 	command, loop, over := b.named("command"), b.label(), b.label()
 	b.prctl(StepForkShepherd, unix.PR_SET_CHILD_SUBREAPER, num(1))
 	pidfd, pid := b.variable(0), b.variable(0)
-	args := b.words(num(unix.CLONE_PIDFD), pidfd.address(), num(0), num(0), num(int(unix.SIGCHLD)),
-		num(0), num(0), num(0), num(0), num(0), num(0))
-	b.call(StepForkShepherd, unix.SYS_CLONE3, args, num(88)).into(pid)
+	b.call(StepForkShepherd, unix.SYS_CLONE3, b.cloneArgs(unix.CLONE_PIDFD, pidfd, unix.SIGCHLD), num(cloneArgsSize)).into(pid)
 	b.ifSame(pid.value(), num(0), command)
 	b.prctl(StepForkShepherd, unix.PR_SET_NAME, b.text("outband")).tolerate()
 	b.handOver(pidfd)
@@ -132,10 +130,12 @@ func (b *builder) killFlock(over, stuck label) {
 }
 
 // openChildren opens /proc/PID/task/PID/children of the shepherd. Its number is
-// read from the warden's own list, where it is the only one once the joiner is
-// gone.
+// read from the warden's own list, where it is the last one, since it is the
+// youngest: the joiner is gone, a tracer is older.
 func (b *builder) openChildren(stuck label) variable {
-	number, n, end, dir := b.reserve(pidSize+8), b.variable(0), b.variable(0), b.variable(0)
+	b.words(num(uint64(' ') << 56)) // a blank before the first number
+	list := b.reserve(2*pidSize + 8)
+	number, n, char, dir := b.variable(0), b.variable(0), b.variable(0), b.variable(0)
 	if b.spec.Modern {
 		ps := b.polls(1)
 		b.watch(ps[0], b.joiner.value(), b.exitEvent())
@@ -145,15 +145,21 @@ func (b *builder) openChildren(stuck label) variable {
 		b.call(StepEndSession, unix.SYS_OPENAT, at, path, num(flags|unix.O_CLOEXEC), num(0)).into(dir).orElse(stuck)
 	}
 	open(num(unix.AT_FDCWD), b.text("/proc/thread-self/children"), unix.O_RDONLY)
-	b.call(StepEndSession, unix.SYS_READ, dir.value(), number, num(pidSize)).into(n).orElse(stuck)
+	b.call(StepEndSession, unix.SYS_READ, dir.value(), list, num(2*pidSize)).into(n).orElse(stuck)
 	b.ifSame(n.value(), num(0), stuck)
-	b.compute(opAdd, n.value(), num(-1)).into(n) // the blank
-	b.compute(opAdd, number, n.value()).into(end)
-	b.compute(opPut, end.value(), num(0))
+	b.compute(opAdd, list, n.value()).into(number)
+	b.compute(opAdd, number.value(), num(-1)).into(number) // the blank behind it
+	b.compute(opPut, number.value(), num(0))
+	back := b.here()
+	b.compute(opAdd, number.value(), num(-1)).into(number)
+	b.compute(opLoad, number.value()).into(char)
+	b.compute(opAnd, char.value(), num(0xff)).into(char)
+	b.unless(char.value(), num(' '), back)
+	b.compute(opAdd, number.value(), num(1)).into(number)
 	open(num(unix.AT_FDCWD), b.text("/proc"), unix.O_PATH)
-	open(dir.value(), number, unix.O_PATH)
+	open(dir.value(), number.value(), unix.O_PATH)
 	open(dir.value(), b.text("task"), unix.O_PATH)
-	open(dir.value(), number, unix.O_PATH)
+	open(dir.value(), number.value(), unix.O_PATH)
 	open(dir.value(), b.text("children"), unix.O_RDONLY)
 	return dir
 }

@@ -37,6 +37,7 @@ type Spec struct {
 	OOM     *int       // oom_score_adj to take over; nil: as it is
 	Limits  []Limit    // those that differ from the caller's own
 	Umask   uint32     //
+	Filters []Filter   // system call filters to install, the oldest first
 	Before  *Identity  // taken outside, before joining; nil: none
 	User    *Identity  // taken inside, after joining; nil: as it is
 	Caps    *Caps      // nil: as they are

@@ -14,7 +14,7 @@ const (
 // session lasts: it forks the joiner, watches caller and command, reaps, ends
 // the session, hands the status back. All it holds is this program.
 func (b *builder) warden() {
-	b.joinerL = b.named("joiner")
+	b.joinerL, b.tracerL, b.tellL = b.named("joiner"), b.named("tracer"), b.named("failed")
 	lost, abort, end, gone := b.named("lost"), b.named("abort"), b.named("end"), b.named("gone")
 	b.onFailure(lost)
 
@@ -91,17 +91,14 @@ func (b *builder) forkJoiner() {
 		// warden cannot hold the container.
 		b.childSignal(1) // SIG_IGN
 	}
-	flags, group := uint64(unix.CLONE_PIDFD), num(0)
+	flags := uint64(unix.CLONE_PIDFD)
 	if b.spec.Groups != nil {
-		flags, group = flags|unix.CLONE_INTO_CGROUP, b.groupDir
+		flags |= unix.CLONE_INTO_CGROUP
 	}
-	// struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal,
-	// stack, stack_size, tls, set_tid, set_tid_size, cgroup
-	args := b.words(num(flags), b.joiner.address(), num(0), num(0), num(int(unix.SIGCHLD)),
-		num(0), num(0), num(0), num(0), num(0), group)
 	pid := b.variable(0)
-	b.call(StepForkJoiner, unix.SYS_CLONE3, args, num(88)).into(pid)
+	b.call(StepForkJoiner, unix.SYS_CLONE3, b.cloneArgs(flags, b.joiner, unix.SIGCHLD), num(cloneArgsSize)).into(pid)
 	b.ifSame(pid.value(), num(0), b.joinerL)
+	b.forkTracer(pid)
 	b.close(StepCloseFiles, num(0), num(1), num(2), num(fdExec), b.root, b.cwd, b.proc, b.link[1].value())
 	b.close(StepCloseFiles, b.v1...)
 }
@@ -123,16 +120,18 @@ func (b *builder) watchCaller(link, tool variable) {
 // whose pidfd goes to v; at abort, where sender or caller are gone before (A30).
 // A session that has not begun is not detached yet either.
 func (b *builder) expect(sender, v variable, abort label) {
-	ps, received, dry := b.polls(4), b.label(), b.label()
+	ps, received, dry := b.polls(5), b.label(), b.label()
 	b.watch(ps[0], b.link[0].value(), unix.POLLIN)
 	b.watch(ps[1], sender.value(), b.exitEvent())
 	b.watchCaller(ps[2], ps[3])
+	b.watch(ps[4], b.tracerFD.value(), b.exitEvent()) // it stays until an exec; noFD where there is none
 	wait := b.here()
 	b.poll(StepWatch, ps, num(0))
 	b.ifReady(ps[0], received)
 	b.ifReady(ps[1], received) // its last word may be there nevertheless
 	b.ifReady(ps[2], abort)
 	b.ifReady(ps[3], abort)
+	b.ifReady(ps[4], abort)
 	b.jump(wait)
 
 	b.place(received)
@@ -209,6 +208,9 @@ func (b *builder) awaitCommand(end label) {
 	b.jump(loop)
 
 	b.place(end)
+	if b.spec.Groups != nil {
+		b.endTracer() // a tracee that is dead is not reaped before
+	}
 	dead := b.polls(1)
 	b.watch(dead[0], b.command.value(), b.deathOfCommand())
 	b.kill(StepEndSession, b.command.value())
@@ -225,6 +227,7 @@ func (b *builder) giveUp(lost, abort, end label) {
 	b.set(b.failure[1], lastStep())
 	b.unless(b.begun.value(), num(0), end)
 	b.place(abort)
+	b.endTracer()
 	b.kill(StepEndSession, b.child.value())
 }
 
@@ -281,6 +284,7 @@ func (b *builder) endSession() {
 		b.close(StepEndSession, b.link[0].value()) // who waits for a word leaves
 		b.endGroup()
 	}
+	b.endTracer()
 	b.reapAll()
 }
 
