@@ -212,7 +212,10 @@ func (c *Cmd) start(plan *Plan) error {
 		return err
 	}
 	spec.Stdin, spec.Stdout, spec.Stderr = c.streams.inside[0], c.streams.inside[1], c.streams.inside[2]
-	err = c.launch(spec, plan)
+	if err = c.launch(spec, plan); c.lostFilters(err) {
+		spec.Filters = 0
+		err = c.launch(spec, plan)
+	}
 	c.streams.closeInside()
 	if err != nil {
 		c.streams.abort()
@@ -271,8 +274,9 @@ func (c *Cmd) spec(plan *Plan) (*forkexec.Spec, held, error) {
 	t := c.target
 	spec := &forkexec.Spec{
 		Paths: plan.Paths, Args: plan.Args, Env: plan.Env, Dir: plan.Dir, Target: t.init.Pidfd,
-		Proc: t.fs.File(), OOM: plan.oom, Limits: plan.limits, Umask: plan.Umask,
+		Proc: t.fs.File(), OOM: plan.oom, Label: plan.label, Sched: plan.sched, Limits: plan.limits, Umask: plan.Umask,
 		Before: plan.before, User: plan.after, Caps: &plan.caps, NoPrivs: plan.NoNewPrivs,
+		Filters: plan.Filters, TargetPID: t.init.PID,
 		Leave: c.Leave, Detach: c.Detach, Hold: c.Hold,
 	}
 	if plan.oom == nil {
@@ -282,6 +286,14 @@ func (c *Cmd) spec(plan *Plan) (*forkexec.Spec, held, error) {
 		spec.Join |= k.Flag()
 	}
 	var files held
+	if plan.label != nil {
+		proc, err := procfs.Private()
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", &LossError{[]Loss{LossLSM}}, err)
+		}
+		spec.Proc = proc.File()
+		files = append(files, spec.Proc)
+	}
 	if plan.ChangeRoot {
 		var err error
 		if spec.Root, err = t.init.Dir.OpenLink("root"); err != nil {

@@ -3,9 +3,11 @@
 package outband
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,6 +42,33 @@ var confined = map[string]throwaway.Spec{
 		GIDMap: []throwaway.IDMap{{ContainerID: 1002, HostID: os.Getgid(), Size: 1}}, DenySetgroups: true},
 	"setgroups denied": {User: true, DenySetgroups: true},
 	"nested":           {Depth: 3},
+	"filters":          {Filters: []throwaway.Filter{{Program: refuse(onTheWayIn...)}}},
+	"filters, not root": {UID: 1001, Filters: []throwaway.Filter{
+		{Program: refuse(unix.SYS_ACCT), Flags: unix.SECCOMP_FILTER_FLAG_LOG}, {Program: refuse(unix.SYS_SWAPON)}, {Program: refuse(onTheWayIn...)}}},
+	"filters, no_new_privs":     {NoNewPrivs: true, Filters: []throwaway.Filter{{Program: refuse(unix.SYS_ACCT)}, {Program: refuse(onTheWayIn...)}}},
+	"filters, user namespace":   {User: true, UID: 1001, Filters: []throwaway.Filter{{Program: refuse(unix.SYS_ACCT)}, {Program: refuse(onTheWayIn...)}}},
+	"filters, hardly any right": {DropCaps: 0x1ffffffffff, Filters: []throwaway.Filter{{Program: refuse(onTheWayIn...)}}},
+	"scheduling":                {Nice: 7, CPUs: 1},
+}
+
+// onTheWayIn are calls by which a command is confined, cloned and started.
+var onTheWayIn = []int{
+	unix.SYS_CAPSET, unix.SYS_CLONE3, unix.SYS_CLOSE_RANGE, unix.SYS_SECCOMP, unix.SYS_SETGROUPS,
+	unix.SYS_SETRESGID, unix.SYS_SETRESUID, unix.SYS_SETSID, unix.SYS_SETNS,
+}
+
+// refuse is a filter under which calls end the process that makes them.
+func refuse(calls ...int) (program []byte) {
+	add := func(code uint16, jf byte, k uint32) {
+		program = binary.LittleEndian.AppendUint32(append(program, byte(code), byte(code>>8), 0, jf), k)
+	}
+	add(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, 0, 0)
+	for _, nr := range calls {
+		add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, 1, uint32(nr))
+		add(unix.BPF_RET|unix.BPF_K, 0, unix.SECCOMP_RET_KILL_PROCESS)
+	}
+	add(unix.BPF_RET|unix.BPF_K, 0, unix.SECCOMP_RET_ALLOW)
+	return program
 }
 
 // needsRoot tells whether a spec asks for more than one's own id.
@@ -66,6 +95,7 @@ func TestConfinedAsInit(t *testing.T) {
 				if len(c.plan.Notes) > 0 {
 					t.Errorf("it notes %q", c.plan.Notes)
 				}
+				sameFilters(t, target.PID(), pid, len(spec.Filters))
 				sameGroups(t, target.PID(), pid)
 				planIsTrue(t, c.plan, visitor)
 			})
@@ -83,6 +113,12 @@ func refusable(t *testing.T, target *Target, spec throwaway.Spec) (*Cmd, int) {
 	if os.Geteuid() != 0 && spec.OOMScoreAdj != 0 && errors.As(err, &step) && step.Step == "set oom_score_adj" {
 		return nil, 0
 	}
+	if os.Geteuid() != 0 && len(spec.Filters) > 0 {
+		if loss := (*LossError)(nil); !errors.As(err, &loss) || loss.Losses[0] != LossSeccomp {
+			t.Errorf("without the right to read filters: %v", err)
+		}
+		return nil, 0
+	}
 	if err != nil {
 		t.Fatal(err, Hint(err))
 	}
@@ -91,6 +127,25 @@ func refusable(t *testing.T, target *Target, spec throwaway.Spec) (*Cmd, int) {
 		_ = c.Wait()
 	})
 	return c, c.Process.PIDs()[0]
+}
+
+// sameFilters compares the chains of two processes byte by byte.
+func sameFilters(t *testing.T, init, visitor, count int) {
+	t.Helper()
+	if count == 0 {
+		return
+	}
+	var chains [2]string
+	for i, pid := range [2]int{init, visitor} {
+		out, err := exec.Command("/proc/self/exe", "__filters", fmt.Sprint(pid)).Output()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		chains[i] = string(out)
+	}
+	if chains[0] != chains[1] || strings.Count(chains[0], "\n") != count {
+		t.Errorf("filters %v, init's %v", chains[1], chains[0])
+	}
 }
 
 // sameGroups compares the cgroups of two processes: the visitor's in the

@@ -46,7 +46,13 @@ var causes = map[forkexec.Step]map[unix.Errno]func(c *Cmd, e *StepError) error{
 	forkexec.StepForkShepherd: {unix.EAGAIN: pidLimit, unix.ENOMEM: func(*Cmd, *StepError) error { return ErrGone }},
 	forkexec.StepForkJoiner:   {unix.EAGAIN: pidLimit},
 	forkexec.StepHandOver:     {unix.ECONNRESET: killed}, // with a word that it had not read yet
-	forkexec.StepCgroup:       {unix.EACCES: cgroupDenied, unix.EPERM: cgroupDenied},
+	forkexec.StepReadFilters: {
+		unix.ESRCH: func(*Cmd, *StepError) error { return ErrGone }, unix.ESTALE: filtersChanged, unix.ENOENT: filtersChanged,
+		unix.EPERM: lossOfFilters, unix.EACCES: lossOfFilters, unix.EIO: lossOfFilters,
+	},
+	forkexec.StepTrace:  {unix.EPERM: lossOfFilters, unix.EACCES: lossOfFilters, unix.EINVAL: lossOfFilters},
+	forkexec.StepLabel:  {unix.EPERM: lossOfLabel, unix.EACCES: lossOfLabel, unix.EINVAL: lossOfLabel, unix.ENOENT: lossOfLabel},
+	forkexec.StepCgroup: {unix.EACCES: cgroupDenied, unix.EPERM: cgroupDenied},
 	forkexec.StepDirectory: {
 		unix.EXDEV: func(c *Cmd, _ *StepError) error {
 			return fmt.Errorf("%w: working directory %q", ErrBreakout, c.Dir)

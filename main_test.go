@@ -27,7 +27,7 @@ import (
 // is one of them; each returns an exit code.
 func jobs() map[string]func(args []string) int {
 	return map[string]func([]string) int{
-		"__enter": enterJob, "__child": childJob, "__fuse": fuseJob, "__own": ownJob, "__reuse": reuseJob,
+		"__enter": enterJob, "__child": childJob, "__filters": filtersJob, "__fuse": fuseJob, "__own": ownJob, "__reuse": reuseJob,
 	}
 }
 
@@ -161,7 +161,11 @@ func stateOf(t testing.TB, pid int) confine.State {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state, err := confine.Read(dir, status)
+	stat, err := dir.ReadFile("stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := confine.Read(dir, status, stat)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,14 +35,20 @@ type Plan struct {
 	Groups      []uint32  `json:"groups"`
 	Capability  CapPlan   `json:"capabilities"`
 	NoNewPrivs  bool      `json:"no_new_privs"`
+	Filters     int       `json:"seccomp_filters"` // copied
+	Label       string    `json:"lsm"`             // that it gets; empty: it stays the caller's
 	Umask       uint32    `json:"umask"`
 	OOMScoreAdj int       `json:"oom_score_adj"`
 	Limits      []Limit   `json:"limits"` // resource limits that are set; others are as the caller's
-	Cgroup      string    `json:"cgroup"` // of the unified hierarchy; empty: the caller's
-	Streams     string    `json:"streams"`
-	Notes       []string  `json:"notes"` // in what it is weaker than init, and what was asked for beyond it
+
+	Scheduling SchedulingPlan `json:"scheduling"`
+	Cgroup     string         `json:"cgroup"` // of the unified hierarchy; empty: the caller's
+	Streams    string         `json:"streams"`
+	Notes      []string       `json:"notes"` // in what it is weaker than init, and what was asked for beyond it
 
 	limits        []forkexec.Limit
+	sched         forkexec.Scheduling
+	label         *forkexec.Label
 	oom           *int
 	before, after *forkexec.Identity
 	caps          forkexec.Caps
@@ -85,7 +91,7 @@ func makePlan(s *snapshot, name string, c *Cmd) (*Plan, error) {
 		Join: []ns.Kind{}, Shared: []ns.Kind{}, Groups: []uint32{}, Limits: []Limit{}, Notes: []string{},
 	}}
 	for _, step := range []func() error{
-		p.validate, p.losses, p.namespaces, p.execution, p.identity, p.capabilities, p.limitations, p.placement,
+		p.validate, p.losses, p.namespaces, p.execution, p.identity, p.capabilities, p.limitations, p.scheduling, p.placement,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -116,32 +122,6 @@ func (p *planner) validate() error {
 		if !ok || name == "" || strings.ContainsFunc(name, unicode.IsControl) {
 			return fmt.Errorf("%w: environment entry %q is not NAME=VALUE", ErrInvalid, e)
 		}
-	}
-	return nil
-}
-
-// losses refuses to leave out of the confinement what cannot be copied.
-func (p *planner) losses() error {
-	if p.c.Privileged {
-		p.note("privileged: no filters, label or no_new_privs of the target, and all its capabilities")
-		return nil
-	}
-	var lost []Loss
-	lose := func(l Loss, what string) {
-		if slices.Contains(p.c.AcceptLoss, l) {
-			p.note("without the target's %s, as accepted", what)
-		} else {
-			lost = append(lost, l)
-		}
-	}
-	if p.t.state.Seccomp != 0 {
-		lose(LossSeccomp, "system call filters")
-	}
-	if p.t.state.Label != p.t.ownState.Label {
-		lose(LossLSM, "security label")
-	}
-	if lost != nil {
-		return &LossError{lost}
 	}
 	return nil
 }

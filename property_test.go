@@ -70,7 +70,10 @@ func drawState(t *rapid.T, name string) (s confine.State) {
 		Groups: rapid.SliceOfNDistinct(someIDs, 0, 3, rapid.ID).Draw(t, name+" groups"), Caps: drawSets(t, name),
 		NoNewPrivs: rapid.Bool().Draw(t, name+" no_new_privs"), OOMScoreAdj: rapid.IntRange(-1000, 1000).Draw(t, name+" oom"),
 		Seccomp: rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(t, name+" seccomp"), Label: rapid.SampledFrom([]string{"", "", "", "a"}).Draw(t, name+" label"),
+		Filters: rapid.IntRange(-1, 3).Draw(t, name+" filters"),
 	}
+	s.Scheduling.Policy = rapid.SampledFrom([]int{unix.SCHED_NORMAL, unix.SCHED_NORMAL, unix.SCHED_FIFO, unix.SCHED_DEADLINE}).Draw(t, name+" policy")
+	s.Scheduling.Nice, s.Scheduling.Priority = rapid.IntRange(-20, 19).Draw(t, name+" nice"), rapid.IntRange(0, 99).Draw(t, name+" priority")
 	for i := range s.Limits {
 		soft := rapid.SampledFrom([]uint64{0, 10, 1024, infinity - 1}).Draw(t, name+" soft limit")
 		s.Limits[i] = unix.Rlimit{Cur: soft, Max: rapid.SampledFrom([]uint64{soft, max(soft, 2048), infinity}).Draw(t, name+" hard limit")}
@@ -152,7 +155,8 @@ func TestPlanNeverYieldsMore(t *testing.T) {
 			return
 		}
 		executed++
-		checkLosses(t, s, c)
+		checkLosses(t, s, c, plan)
+		checkScheduling(t, s, plan)
 		checkCaps(t, s, c, plan, k)
 		checkIdentity(t, s, c, plan, k)
 		checkLimits(t, s, c, k)
@@ -163,15 +167,30 @@ func TestPlanNeverYieldsMore(t *testing.T) {
 	t.Logf("%d executed, %d refused", executed, refused)
 }
 
-func checkLosses(t *rapid.T, s *snapshot, c *Cmd) {
+func checkLosses(t *rapid.T, s *snapshot, c *Cmd, plan *Plan) {
 	if c.Privileged {
 		return
 	}
-	if s.state.Seccomp != 0 && !slices.Contains(c.AcceptLoss, LossSeccomp) {
+	filters := s.state.Seccomp == confine.SeccompFilter && plan.Filters == s.state.Filters && plan.Filters > 0
+	if s.state.Seccomp != 0 && !filters && !slices.Contains(c.AcceptLoss, LossSeccomp) {
 		t.Error("without the filters of init")
 	}
-	if s.state.Label != s.ownState.Label && !slices.Contains(c.AcceptLoss, LossLSM) {
+	if plan.Filters > 0 && (s.own[ns.User] != ns.InitialUser || s.ownState.Seccomp != 0) {
+		t.Error("with filters that the caller cannot read")
+	}
+	if s.state.Label != s.ownState.Label && (plan.Label != s.state.Label || plan.label == nil) && !slices.Contains(c.AcceptLoss, LossLSM) {
 		t.Error("without the label of init")
+	}
+}
+
+// checkScheduling finds nobody scheduled better than init is.
+func checkScheduling(t *rapid.T, s *snapshot, plan *Plan) {
+	got, init, own := plan.Scheduling, s.state.Scheduling, s.ownState.Scheduling
+	as := func(other confine.Scheduling) bool {
+		return got.Policy == other.PolicyName() && got.Nice == other.Nice && got.Priority == other.Priority
+	}
+	if !as(init) && (!as(own) || len(plan.Notes) == 0) {
+		t.Errorf("scheduled as %+v, init as %+v, the caller as %+v", got, init, own)
 	}
 }
 

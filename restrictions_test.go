@@ -189,7 +189,7 @@ func TestPidOfATaskStays(t *testing.T) {
 		before := unix.Getpid()
 		target := hold(t, testutil.Throwaway(t, throwaway.Spec{Depth: 2, Tree: throwaway.TreeShared}).Leaf())
 		// What libc has cached, what the kernel says, and whom a signal reaches.
-		script := `trap 'echo found; exit' USR1; read -r kernel rest </proc/self/stat; echo $$ $kernel; kill -USR1 $$; sleep 1000`
+		script := `trap 'echo found' USR1; read -r kernel rest </proc/self/stat; echo $$ $kernel; kill -USR1 $$; sleep 1000`
 		c := sh(target, script)
 		r, w := pipePair(t)
 		c.Stdout = w

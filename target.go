@@ -192,7 +192,7 @@ func (t *Target) read() (err error) {
 	if t.namespaces, err = ns.Of(dir.File()); err != nil {
 		return t.readError("namespaces", err)
 	}
-	if t.state, err = confine.Read(dir, t.status); err != nil {
+	if t.state, err = confine.Read(dir, t.status, stat); err != nil {
 		return t.readError("confinement", err)
 	}
 	if err := t.readMaps(); err != nil {
@@ -231,7 +231,11 @@ func (s *snapshot) readSelf(proc *procfs.FS) error {
 	if s.ownGroups, err = self.Groups(); err != nil {
 		return err
 	}
-	s.ownState, err = confine.Read(self, s.ownStatus)
+	stat, err := self.ReadFile("stat")
+	if err != nil {
+		return err
+	}
+	s.ownState, err = confine.Read(self, s.ownStatus, stat)
 	return err
 }
 

@@ -37,6 +37,10 @@ func explain(w io.Writer, plan *outband.Plan, format string) error {
 	row("capabilities", "effective %s, permitted %s, bounding %s", plan.Capability.Effective, plan.Capability.Permitted, plan.Capability.Bounding)
 	row("", "inheritable %s, ambient %s, noroot %v", plan.Capability.Inheritable, plan.Capability.Ambient, plan.Capability.NoRoot)
 	row("no_new_privs", "%v", plan.NoNewPrivs)
+	row("filters", "%d", plan.Filters)
+	row("security label", "%s", orElse(plan.Label, "the caller's own"))
+	s := plan.Scheduling
+	row("scheduling", "%s, nice %d, priority %d, I/O priority %#x, CPUs %s", s.Policy, s.Nice, s.Priority, s.IOPriority, orElse(s.CPUs, "all"))
 	row("cgroup", "%s", orElse(plan.Cgroup, "the caller's own"))
 	row("umask", "%04o", plan.Umask)
 	row("oom_score_adj", "%d", plan.OOMScoreAdj)

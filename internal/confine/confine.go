@@ -22,6 +22,12 @@ type Caps struct {
 	Effective, Permitted, Inheritable, Bounding, Ambient uint64
 }
 
+// Modes of seccomp(2), as status numbers them.
+const (
+	SeccompStrict = 1
+	SeccompFilter = 2
+)
+
 // State is how a process is confined, as its /proc directory shows it.
 type State struct {
 	UID, GID    [3]uint32 // real, effective, saved; as the reader's user namespace numbers them
@@ -34,10 +40,12 @@ type State struct {
 	Limits      procfs.Limits
 	OOMScoreAdj int
 	Umask       uint32
+	Scheduling  Scheduling
 }
 
-// Read reads the state of the process whose directory and status are given.
-func Read(dir *procfs.Dir, status procfs.Status) (State, error) {
+// Read reads the state of the process whose directory, status and stat are
+// given.
+func Read(dir *procfs.Dir, status procfs.Status, stat []byte) (State, error) {
 	limits, err := dir.ReadFile("limits")
 	if err != nil {
 		return State{}, err
@@ -51,7 +59,12 @@ func Read(dir *procfs.Dir, status procfs.Status) (State, error) {
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
 		return State{}, err
 	}
-	return Parse(status, limits, score, label)
+	s, err := Parse(status, limits, score, label)
+	if err != nil {
+		return State{}, err
+	}
+	s.Scheduling, err = readScheduling(dir, status, stat)
+	return s, err
 }
 
 // Parse makes a state of a process's status and of the content of its limits,
@@ -157,6 +170,7 @@ func Compare(init, p State) []Difference {
 		add("limit: "+name, init.Limits[i], p.Limits[i], more)
 	}
 	add("oom_score_adj", init.OOMScoreAdj, p.OOMScoreAdj, p.OOMScoreAdj < init.OOMScoreAdj)
+	init.Scheduling.compare(p.Scheduling, add)
 	add("umask", fmt.Sprintf("%04o", init.Umask), fmt.Sprintf("%04o", p.Umask), false)
 	return ds
 }

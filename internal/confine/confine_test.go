@@ -36,7 +36,11 @@ func stateOf(t *testing.T, pid int) State {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state, err := Read(dir, status)
+	stat, err := dir.ReadFile("stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := Read(dir, status, stat)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +108,7 @@ func TestReadWhatIsGone(t *testing.T) {
 	}
 	defer dir.Close()
 	_ = cmd.Wait()
-	if s, err := Read(dir, procfs.Status{}); !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) {
+	if s, err := Read(dir, procfs.Status{}, nil); !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) {
 		t.Errorf("%+v, %v, want ESRCH", s, err)
 	}
 }

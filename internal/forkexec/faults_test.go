@@ -69,10 +69,10 @@ func (x *target) thoroughSpec(v variant) (*Spec, func()) {
 	s.User = &Identity{UID: [3]uint32{33, 33, 33}, GID: [3]uint32{33, 33, 33}, SetGroups: true, Groups: []uint32{1, 2}, Keep: permitted(x.t)}
 	s.Caps = &Caps{Permitted: some, Effective: some, Inheritable: some, Ambient: some, Drop: 1 << unix.CAP_SYS_BOOT, Securebits: 1}
 	s.NoPrivs = true
-	s.Filters = []Filter{
-		{refuse(unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM), unix.SYS_ACCT), unix.SECCOMP_FILTER_FLAG_LOG},
-		{refuse(unix.SECCOMP_RET_KILL_PROCESS, stepsInside...), 0},
-	}
+	s.Label = &Label{File: "comm", Text: "labelled"} // for want of one: any file of the process's own
+	io, slack, persona := 2<<13|7, uint64(70000), uint64(0x0040000)
+	s.Sched = Scheduling{Affinity: []uint64{1}, Policy: &SchedAttr{0, 3, 0}, IOPriority: &io, TimerSlack: &slack, Personality: &persona}
+	s.Filters, s.TargetPID = len(filters()), x.pid
 	return s, func() {
 		root.Close()
 		cwd.Close()
@@ -84,8 +84,13 @@ func (x *target) thoroughSpec(v variant) (*Spec, func()) {
 // stepsInside are calls that processes on their way in make once filters are
 // installed, and that a filter of a container may forbid.
 var stepsInside = []int{
-	unix.SYS_CAPSET, unix.SYS_CLONE3, unix.SYS_CLOSE_RANGE, unix.SYS_SECCOMP, unix.SYS_SENDMSG, unix.SYS_SETGROUPS,
+	unix.SYS_CAPSET, unix.SYS_CLONE3, unix.SYS_CLOSE_RANGE, unix.SYS_SENDMSG, unix.SYS_SETGROUPS,
 	unix.SYS_SETRESGID, unix.SYS_SETRESUID, unix.SYS_SETSID, unix.SYS_WAITID,
+}
+
+// filters are those of a target's init.
+func filters() [][]byte {
+	return [][]byte{refuse(unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM), unix.SYS_ACCT), refuse(unix.SECCOMP_RET_KILL_PROCESS, stepsInside...)}
 }
 
 // refuse is a filter under which calls have a certain result.

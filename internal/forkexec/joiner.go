@@ -26,6 +26,7 @@ func (b *builder) joining() {
 		b.childSignal(0)
 	}
 	b.tieToWarden()
+	b.read()
 	b.settle()
 	b.takeIdentity(StepHostIdentity, StepHostIdentity, StepHostIdentity, b.spec.Before)
 	b.enter()
@@ -58,16 +59,59 @@ func (b *builder) settle() {
 	b.jump(b.failed)
 	b.place(after)
 	if b.spec.OOM != nil {
-		score, fd := itoa(*b.spec.OOM), b.variable(0)
-		b.call(StepOOMScore, unix.SYS_OPENAT, b.proc, b.text("self/oom_score_adj"), num(unix.O_WRONLY|unix.O_CLOEXEC), num(0)).into(fd)
-		b.call(StepOOMScore, unix.SYS_WRITE, fd.value(), b.text(score), num(len(score)))
-		b.close(StepCloseFiles, fd.value())
+		b.writeProc(StepOOMScore, "self/oom_score_adj", itoa(*b.spec.OOM), b.failed)
+	}
+	if l := b.spec.Label; l != nil {
+		refused := b.failed
+		if l.Optional {
+			refused = next
+		}
+		b.writeProc(StepLabel, "thread-self/"+l.File, l.Text, refused)
 	}
 	b.close(StepCloseFiles, b.proc)
+	b.schedule()
 	for _, l := range b.spec.Limits {
 		if l.Resource != unix.RLIMIT_CORE { // the command's last act: A21
 			b.limit(l)
 		}
+	}
+}
+
+// writeProc writes text to a file of the process's own in procfs; at refused
+// where that fails.
+func (b *builder) writeProc(s Step, path, text string, refused label) {
+	fd := b.variable(noFD)
+	b.call(s, unix.SYS_OPENAT, b.proc, b.text(path), num(unix.O_WRONLY|unix.O_CLOEXEC), num(0)).into(fd).orElse(refused)
+	b.call(s, unix.SYS_WRITE, fd.value(), b.text(text), num(len(text))).orElse(refused)
+	b.close(StepCloseFiles, fd.value())
+}
+
+// schedule takes over how the target's init is scheduled, once the cgroups are
+// joined, which decide on CPUs as well.
+func (b *builder) schedule() {
+	s := b.spec.Sched
+	if len(s.Affinity) > 0 {
+		mask := make([]word, len(s.Affinity))
+		for i, cpus := range s.Affinity {
+			mask[i] = num(cpus)
+		}
+		b.call(StepScheduling, unix.SYS_SCHED_SETAFFINITY, num(0), num(8*len(mask)), b.words(mask...))
+	}
+	if a := s.Policy; a != nil {
+		const size = 48                                         // of the first version of struct sched_attr
+		attr := b.words(num(size|uint64(a.Policy)<<32), num(0), // flags
+			num(uint64(uint32(a.Nice))|uint64(a.Priority)<<32), num(0), num(0), num(0))
+		b.call(StepScheduling, unix.SYS_SCHED_SETATTR, num(0), attr, num(0))
+	}
+	if s.IOPriority != nil {
+		const process = 1 // IOPRIO_WHO_PROCESS
+		b.call(StepScheduling, unix.SYS_IOPRIO_SET, num(process), num(0), num(*s.IOPriority))
+	}
+	if s.TimerSlack != nil {
+		b.prctl(StepScheduling, unix.PR_SET_TIMERSLACK, num(*s.TimerSlack), num(0), num(0), num(0))
+	}
+	if s.Personality != nil {
+		b.call(StepScheduling, unix.SYS_PERSONALITY, num(*s.Personality))
 	}
 }
 

@@ -46,22 +46,24 @@ type builder struct {
 	target, root, cwd, proc, groupParent, groupDir word
 	v1, hold                                       []word
 
-	link      [2]variable // the sockets between warden (0) and joiner (1)
-	joiner    variable    // pidfd, in the warden
-	child     variable    // pidfd of the process inside: command or shepherd
-	command   variable    // pidfd of the command
-	status    word        // statusSize bytes
-	scratch   variable
-	joinerL   label
-	tracerL   label
-	tellL     label       // where a process inside, or on its way in, tells the caller what failed
-	tracerFD  variable    // pidfd of the tracer, in the warden
-	joinerPID variable    // for the tracer
-	begun     variable    // 1 when the caller has been given the command
-	left      variable    // flags of messageEnded
-	failure   [2]variable // errno and step of messageLost
-	tries     variable    // how many pauses the end of the session took
-	patience  word        // struct timespec: how much longer a shepherd is waited for
+	link          [2]variable // the sockets between warden (0) and joiner (1)
+	joiner        variable    // pidfd, in the warden
+	child         variable    // pidfd of the process inside: command or shepherd
+	command       variable    // pidfd of the command
+	status        word        // statusSize bytes
+	scratch       variable
+	joinerL       label
+	tracerL       label
+	filters       []filter    // in the joiner
+	event, signal variable    // of the last stop that was waited for
+	tellL         label       // where a process inside, or on its way in, tells the caller what failed
+	tracerFD      variable    // pidfd of the tracer, in the warden
+	joinerPID     variable    // for the tracer
+	begun         variable    // 1 when the caller has been given the command
+	left          variable    // flags of messageEnded
+	failure       [2]variable // errno and step of messageLost
+	tries         variable    // how many pauses the end of the session took
+	patience      word        // struct timespec: how much longer a shepherd is waited for
 }
 
 // compile builds the program of a session and tells which files become its
@@ -98,6 +100,7 @@ func assemble(spec *Spec, exec, link, tool *os.File) *builder {
 	}
 	b.joiner, b.child, b.command, b.tracerFD = b.variable(noFD), b.variable(noFD), b.variable(noFD), b.variable(noFD)
 	b.left, b.scratch, b.begun, b.tries = b.variable(0), b.variable(0), b.variable(0), b.variable(0)
+	b.event, b.signal = b.variable(0), b.variable(0)
 	failure := b.words(num(0), num(0))
 	b.failure = [2]variable{{failure.n}, {failure.n + 8}}
 	b.status = b.reserve(statusSize)

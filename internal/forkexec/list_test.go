@@ -49,7 +49,10 @@ func confinedSpec() *Spec {
 		Drop: 1<<unix.CAP_SYS_BOOT | 1<<unix.CAP_CHECKPOINT_RESTORE, Securebits: 1,
 	}
 	s.NoPrivs = true
-	s.Filters = []Filter{{refuse(unix.SECCOMP_RET_KILL_PROCESS, 1), unix.SECCOMP_FILTER_FLAG_LOG}, {refuse(unix.SECCOMP_RET_TRAP, 2, 3), 0}}
+	s.Label = &Label{File: "attr/apparmor/exec", Text: "exec confined"}
+	io, slack, linux32 := 4<<13|7, uint64(70000), uint64(8)
+	s.Sched = Scheduling{Affinity: []uint64{3, 1}, Policy: &SchedAttr{3, -5, 0}, IOPriority: &io, TimerSlack: &slack, Personality: &linux32}
+	s.Filters, s.TargetPID = 2, 1234
 	return s
 }
 
@@ -66,7 +69,7 @@ func shepherdSpec() *Spec {
 // filteredSpec has system call filters, and a shepherd.
 func filteredSpec() *Spec {
 	s := shepherdSpec()
-	s.Filters = []Filter{{refuse(unix.SECCOMP_RET_KILL_PROCESS, 1), 0}}
+	s.Filters, s.TargetPID = 1, 1234
 	return s
 }
 

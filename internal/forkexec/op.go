@@ -50,9 +50,12 @@ const (
 	StepTrace
 	StepWatch
 	StepReport
+	StepReadFilters
 	StepCgroup
 	StepKeyring
 	StepOOMScore
+	StepLabel
+	StepScheduling
 	StepLimits
 	StepHostIdentity
 	StepJoin
@@ -91,15 +94,18 @@ var stepNames = [stepCount]string{
 	StepTrace:         "suspend system call filters on the way in",
 	StepWatch:         "watch the session",
 	StepReport:        "report to the caller",
+	StepReadFilters:   "read system call filters",
 	StepCgroup:        "join cgroup",
 	StepKeyring:       "join a new session keyring",
 	StepOOMScore:      "set oom_score_adj",
+	StepLabel:         "take over the security label",
+	StepScheduling:    "set scheduling",
 	StepLimits:        "set resource limits",
 	StepHostIdentity:  "take the identity outside",
 	StepJoin:          "join namespaces",
 	StepRoot:          "change root",
 	StepUmask:         "set umask",
-	StepFilters:       "copy system call filters",
+	StepFilters:       "install system call filters",
 	StepBounding:      "drop from the bounding set",
 	StepSecurebits:    "set securebits",
 	StepGroups:        "set supplementary groups",

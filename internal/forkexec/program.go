@@ -178,13 +178,6 @@ func (p *program) reserve(n int) word {
 	return word{n: uint64(start), data: true}
 }
 
-// bytes puts c into data and returns its address.
-func (p *program) bytes(c []byte) word {
-	w := p.reserve(len(c))
-	copy(p.data[w.n:], c)
-	return w
-}
-
 // text puts s with a final NUL into data and returns its address.
 func (p *program) text(s string) word {
 	w := p.reserve(len(s) + 1)

@@ -26,6 +26,8 @@ type Spec struct {
 	// (CLONE_NEW* flags) are joined, all in one setns(2) (5.8).
 	Target *os.File
 	Join   uint64
+	// TargetPID is the number of that task, needed for Filters alone.
+	TargetPID int
 
 	Root *os.File // O_PATH: becomes the root directory after joining; nil: that of the mount namespace
 	Dir  string   // the working directory, a path inside; "": that of Cwd
@@ -35,9 +37,11 @@ type Spec struct {
 	V1      []*os.File // tasks files of cgroup v1 hierarchies to move into
 	Proc    *os.File   // a procfs of the caller's pid namespace, needed for OOMScore
 	OOM     *int       // oom_score_adj to take over; nil: as it is
+	Label   *Label     // of the LSM, needs Proc; nil: as it is
+	Sched   Scheduling // how the command is scheduled
 	Limits  []Limit    // those that differ from the caller's own
 	Umask   uint32     //
-	Filters []Filter   // system call filters to install, the oldest first
+	Filters int        // how many system call filters the target has, all to be copied
 	Before  *Identity  // taken outside, before joining; nil: none
 	User    *Identity  // taken inside, after joining; nil: as it is
 	Caps    *Caps      // nil: as they are
@@ -69,6 +73,29 @@ type GroupTree struct {
 	Parent *os.File // the directory that holds it
 	Dir    *os.File // the directory itself; a lock on it (flock(2)) lasts as long as the warden
 	Name   string   // of Dir in Parent
+}
+
+// Label is a security label that the command gets by its execution.
+type Label struct {
+	File     string // below thread-self in procfs, such as attr/exec
+	Text     string // what is written there
+	Optional bool   // a refusal is no failure
+}
+
+// Scheduling is what differs from the caller's own; what is nil stays.
+type Scheduling struct {
+	Affinity    []uint64   // sched_setaffinity(2), a bit for each CPU
+	Policy      *SchedAttr // sched_setattr(2)
+	IOPriority  *int       // ioprio_set(2)
+	TimerSlack  *uint64    // PR_SET_TIMERSLACK (prctl(2)), nanoseconds
+	Personality *uint64    // personality(2)
+}
+
+// SchedAttr is the policy by which a process is scheduled, see sched(7).
+type SchedAttr struct {
+	Policy   uint32 // SCHED_*
+	Nice     int32  // of SCHED_OTHER and SCHED_BATCH
+	Priority uint32 // of SCHED_FIFO and SCHED_RR
 }
 
 // Limit is one resource limit, see setrlimit(2).

@@ -317,11 +317,16 @@ func (b *builder) endGroup() {
 // retry continues at l after a pause, or at stuck when the session's budget of
 // pauses is spent.
 func (b *builder) retry(l, stuck label) {
-	pause := b.words(num(0), num(0))
 	b.ifSame(b.tries.value(), num(endBudgetMS/endStepMS), stuck)
 	b.compute(opAdd, b.tries.value(), num(1)).into(b.tries)
+	b.pause(StepEndSession, l)
+}
+
+// pause continues at l after endStepMS.
+func (b *builder) pause(s Step, l label) {
+	pause := b.words(num(0), num(0))
 	b.set(variable{pause.n + 8}, num(endStepMS*1_000_000)) // Linux has counted it down
-	b.poll(StepEndSession, nil, pause).then(l).orElse(l)
+	b.poll(s, nil, pause).then(l).orElse(l)
 }
 
 // reapAll waits for the warden's last children, such as a process inside that

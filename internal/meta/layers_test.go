@@ -29,7 +29,6 @@ var layers = map[string]layer{
 
 	"internal/sys":      kernel,
 	"internal/forkexec": kernel,
-	"internal/ptrace":   kernel,
 
 	"ns":                knowledge,
 	"engine":            knowledge,
@@ -52,7 +51,6 @@ var layers = map[string]layer{
 // sideways are the imports within a layer.
 var sideways = map[string][]string{
 	"internal/forkexec": {"internal/sys"},
-	"internal/ptrace":   {"internal/sys"},
 	"engine":            {"ns", "internal/procfs"},
 	"internal/confine":  {"internal/procfs"},
 	"internal/cgroup":   {"internal/procfs"},
@@ -61,7 +59,7 @@ var sideways = map[string][]string{
 // external are the modules of others that are linked, and who may import them.
 var external = map[string][]string{
 	"golang.org/x/sys": {
-		".", "ns", "engine", "internal/sys", "internal/forkexec", "internal/ptrace", "internal/procfs", "internal/confine", "internal/cgroup",
+		".", "ns", "engine", "internal/sys", "internal/forkexec", "internal/procfs", "internal/confine", "internal/cgroup",
 		"internal/registry", "internal/throwaway", "internal/testutil", "cmd/outband",
 	},
 	"github.com/spf13/cobra": {"cmd/outband"},

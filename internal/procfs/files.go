@@ -202,6 +202,28 @@ func ParseStart(b []byte) (uint64, error) {
 	return strconv.ParseUint(string(fields[startField]), 10, 64)
 }
 
+// Scheduling is how a process is scheduled, see sched(7).
+type Scheduling struct {
+	Policy   int // SCHED_*
+	Nice     int // of SCHED_OTHER and SCHED_BATCH
+	Priority int // of SCHED_FIFO and SCHED_RR
+}
+
+// ParseScheduling returns how a process is scheduled from /proc/PID/stat.
+func ParseScheduling(b []byte) (s Scheduling, err error) {
+	const nice, priority, policy = 19 - 3, 40 - 3, 41 - 3 // see ParseStart
+	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(fields) <= policy {
+		return s, fmt.Errorf("stat: %w", ErrFormat)
+	}
+	for i, to := range map[int]*int{nice: &s.Nice, priority: &s.Priority, policy: &s.Policy} {
+		if *to, err = strconv.Atoi(string(fields[i])); err != nil {
+			return s, fmt.Errorf("stat: %w: %q", ErrFormat, fields[i])
+		}
+	}
+	return s, nil
+}
+
 // Strings splits the content of environ or cmdline.
 func Strings(b []byte) []string {
 	if len(b) == 0 {

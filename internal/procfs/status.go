@@ -30,6 +30,8 @@ type Status struct {
 	NoNewPrivs bool
 	Seccomp    int // 0 none, 1 strict, 2 filter
 	Filters    int // seccomp filters (5.9); -1 where the kernel does not say
+
+	CPUs string // allowed: hexadecimal words of 32 bits, with commas between them, the last first
 }
 
 // ErrFormat says that a file of procfs is not as its manual page has it.
@@ -69,6 +71,7 @@ func ParseStatus(b []byte) (Status, error) {
 		"CapBnd":          func(v string) error { return hex(v, &s.CapBnd) },
 		"CapAmb":          func(v string) error { return hex(v, &s.CapAmb) },
 		"NoNewPrivs":      func(v string) error { s.NoNewPrivs = v == "1"; return nil },
+		"Cpus_allowed":    func(v string) error { s.CPUs = v; return nil },
 		"Seccomp":         func(v string) error { return integer(v, &s.Seccomp) },
 		"Seccomp_filters": func(v string) error { return integer(v, &s.Filters) },
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/outband/outband/internal/sys"
 )
 
 // capable tells whether the main thread has a capability in effect.
@@ -36,16 +38,19 @@ func allCaps() []uintptr {
 
 // confineSteps makes the stage what init is to be. Each keeps what the next
 // ones need: /proc files are written before a change of ids makes them root's,
-// the bounding set shrinks while CAP_SETPCAP is there, and no_new_privs is last.
+// the bounding set shrinks while CAP_SETPCAP is there, and filters, which may
+// forbid all the others, are last.
 func (s *stage) confineSteps() []step {
 	return []step{
 		{name: "set oom_score_adj", do: s.oomScore},
+		{name: "set scheduling", do: s.scheduling},
 		{name: "set limits", do: s.limits},
 		{name: "shrink the bounding set", do: s.bounding},
 		{name: "set groups", do: s.groups},
 		{name: "set ids", do: s.ids},
 		{name: "set capabilities", do: s.caps},
 		{name: "set no_new_privs", do: s.noNewPrivs},
+		{name: "set filters", do: s.filters},
 	}
 }
 
@@ -146,4 +151,33 @@ func (s *stage) noNewPrivs() error {
 		return nil
 	}
 	return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+}
+
+// filters needs CAP_SYS_ADMIN or no_new_privs, else EACCES.
+func (s *stage) filters() error {
+	for _, f := range s.Filters {
+		if err := sys.SetFilter(f.Program, f.Flags); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scheduling is EPERM or EACCES for less nice than before without CAP_SYS_NICE.
+func (s *stage) scheduling() error {
+	if s.Nice != 0 {
+		if err := unix.Setpriority(unix.PRIO_PROCESS, 0, s.Nice); err != nil {
+			return err
+		}
+	}
+	if s.CPUs == 0 {
+		return nil
+	}
+	var set unix.CPUSet
+	for cpu := range 64 {
+		if s.CPUs&(1<<cpu) != 0 {
+			set.Set(cpu)
+		}
+	}
+	return unix.SchedSetaffinity(0, &set)
 }

@@ -82,6 +82,12 @@ type Spec struct {
 	AmbientCaps uint64
 	// NoNewPrivs sets no_new_privs.
 	NoNewPrivs bool
+	// Filters are system call filters (seccomp(2)), instructions of 8 bytes
+	// each; they have to let init be executed.
+	Filters []Filter
+	// Nice and CPUs (a mask) of init; 0 means the creator's.
+	Nice int
+	CPUs uint64
 	// Rlimits by RLIMIT_* number.
 	Rlimits map[int]unix.Rlimit
 	// Umask of init; 0 means 022.
@@ -91,6 +97,12 @@ type Spec struct {
 	// Cgroups are directories of cgroup hierarchies into which the container is
 	// put before it does anything.
 	Cgroups []string
+}
+
+// Filter is a system call filter.
+type Filter struct {
+	Program []byte
+	Flags   uint32 // of seccomp(2)
 }
 
 // Demo is a container with a container inside: an init with two workers, and
