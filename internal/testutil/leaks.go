@@ -97,9 +97,14 @@ func (s state) diff(now state) []string {
 }
 
 // transient facts may end without anybody's fault: an earlier test's thread
-// closes a descriptor, another program's cgroup goes.
+// closes a descriptor, another program's cgroup or terminal goes.
 func transient(fact string) bool {
-	return !strings.HasPrefix(fact, "mount ") && !strings.HasPrefix(fact, "ip_forward ")
+	for _, kind := range []string{"mount ", "ip_forward ", "packet filter "} {
+		if strings.HasPrefix(fact, kind) {
+			return false
+		}
+	}
+	return true
 }
 
 // descriptors maps this process's open ones to what they refer to.

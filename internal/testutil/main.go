@@ -3,10 +3,13 @@
 package testutil
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,9 +25,9 @@ const settleTime = 2 * time.Second
 
 // Main is the whole of a package's TestMain. It becomes a stage or an applet
 // where the binary was executed as one, takes the power to reboot the machine
-// from the process, runs the tests, and fails the run if mounts, IP forwarding
-// or cgroups with outband-… in the name are not what they were. It does not
-// return.
+// from the process, runs the tests, and fails the run if mounts, IP forwarding,
+// packet filters or cgroups with outband-… in the name are not what they were, or
+// if there are more terminals. It does not return.
 func Main(m *testing.M) {
 	// Before anything else: a stage must be single-minded, and have rights.
 	throwaway.Main(os.Args)
@@ -81,7 +84,47 @@ func hostState() state {
 	for _, dir := range cgroups() {
 		s["cgroup "+dir] = true
 	}
+	for _, rule := range packetFilters() {
+		s["packet filter "+rule] = true
+	}
+	for n := range terminals() {
+		s[fmt.Sprintf("terminal %d", n+1)] = true
+	}
 	return s
+}
+
+// packetFilters lists the rules of the own network namespace, without counters;
+// none where there is no program to ask.
+func packetFilters() (rules []string) {
+	for _, program := range []string{"iptables-save", "ip6tables-save"} {
+		ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+		out, err := exec.CommandContext(ctx, program).Output()
+		cancel()
+		if err != nil {
+			continue
+		}
+		table := ""
+		for line := range strings.Lines(string(out)) {
+			line, _, _ = strings.Cut(strings.TrimSpace(line), " [")
+			switch {
+			case strings.HasPrefix(line, "*"):
+				table = line[1:]
+			case line != "" && line != "COMMIT" && !strings.HasPrefix(line, "#"):
+				rules = append(rules, program+" "+table+" "+line)
+			}
+		}
+	}
+	return rules
+}
+
+// terminals is how many pseudo-terminals the machine has, of all devpts.
+func terminals() int {
+	for _, line := range readLines("/proc/sys/kernel/pty/nr") {
+		if n, err := strconv.Atoi(line); err == nil {
+			return n
+		}
+	}
+	return 0
 }
 
 // settle returns what differs from before all the time until limit. What comes
