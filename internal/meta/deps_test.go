@@ -17,9 +17,12 @@ import (
 	"time"
 )
 
+// madeUp are files that ask for what nobody has.
+var madeUp = map[string]bool{"internal/testutil/testutil_test.go": true, "test/lab/lab_test.go": true}
+
 // TestPackages keeps the packages that tests require among those that make deps
 // installs. Go itself comes first, from wherever its user has it; dash is part of
-// every Debian. testutil_test.go asks for what nobody has.
+// every Debian.
 func TestPackages(t *testing.T) {
 	installed := []string{"golang", "dash"}
 	for _, line := range regexp.MustCompile(`(?m)^need ([^#\n]+)`).FindAllStringSubmatch(read(t, "hack/deps"), -1) {
@@ -30,7 +33,7 @@ func TestPackages(t *testing.T) {
 	}
 	for _, s := range sources(t) {
 		for _, name := range required(s) {
-			if !slices.Contains(installed, name) && s.path != "internal/testutil/testutil_test.go" {
+			if !slices.Contains(installed, name) && !madeUp[s.path] {
 				t.Errorf("%s requires package %s, which hack/deps does not install", s.path, name)
 			}
 		}
@@ -53,28 +56,59 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-// required are the packages that a file's calls of RequireCommand name.
+// required are the packages that a file's calls of RequireCommand name, and its
+// values of type Program, which test/lab has for what an engine needs.
 func required(s source) (packages []string) {
-	ast.Inspect(s.file, func(n ast.Node) bool {
-		call, ok := n.(*ast.CallExpr)
-		if !ok || len(call.Args) != 3 {
-			return true
-		}
-		name := ""
-		switch f := call.Fun.(type) {
-		case *ast.Ident:
-			name = f.Name
-		case *ast.SelectorExpr:
-			name = f.Sel.Name
-		}
-		if literal, ok := call.Args[2].(*ast.BasicLit); ok && name == "RequireCommand" {
+	add := func(e ast.Expr) {
+		if literal, ok := e.(*ast.BasicLit); ok {
 			if p, err := strconv.Unquote(literal.Value); err == nil {
 				packages = append(packages, p)
+			}
+		}
+	}
+	ast.Inspect(s.file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.CallExpr:
+			if len(n.Args) == 3 && nameOf(n.Fun) == "RequireCommand" {
+				add(n.Args[2])
+			}
+		case *ast.CompositeLit:
+			if list, ok := n.Type.(*ast.ArrayType); ok && nameOf(list.Elt) == "Program" {
+				for _, e := range n.Elts {
+					if p, ok := e.(*ast.CompositeLit); ok && len(p.Elts) == 2 {
+						add(p.Elts[1])
+					}
+				}
+			}
+			if nameOf(n.Type) == "Program" && len(n.Elts) == 2 {
+				add(n.Elts[1])
 			}
 		}
 		return true
 	})
 	return packages
+}
+
+// nameOf is the last part of an identifier, "" of anything else.
+func nameOf(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name
+	case *ast.SelectorExpr:
+		return e.Sel.Name
+	}
+	return ""
+}
+
+// TestRequired shows that each way to name a package is seen.
+func TestRequired(t *testing.T) {
+	got := required(parse(t, "x.go", `package x
+		var a = Program{"a", "one"}
+		var b = []Program{{"b", "two"}, {"c", "three"}}
+		var c = testutil.RequireCommand(t, "d", "four")`))
+	if want := []string{"one", "two", "three", "four"}; !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
 }
 
 // What stands in for the system's own tools while hack/deps runs: nothing is

@@ -24,8 +24,8 @@ var (
 	classHeading   = regexp.MustCompile(`(?m)^### (A[1-9][0-9]?) · `)
 	wherePattern   = regexp.MustCompile("`([\\w/]+\\.go)` \\((\\w+(?:, \\w+)*)\\)")
 	testPattern    = regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)[A-Z]\w*`)
-	makePattern    = regexp.MustCompile(`\bmake ([a-z]+(?: [a-z]+)*)`)
-	targetPattern  = regexp.MustCompile(`(?m)^([a-z]+):`)
+	makePattern    = regexp.MustCompile(`\bmake ([a-z][a-z-]*(?: [a-z][a-z-]*)*)`)
+	targetPattern  = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
 	pathPattern    = regexp.MustCompile(`^(?:\.ci|cmd|docs|engine|hack|internal|ns|pidtree|test)/[\w./*-]*$|^[A-Za-z][\w-]*\.(?:go|md)$`)
 )
 
@@ -260,7 +260,7 @@ func TestDocumentRulesBite(t *testing.T) {
 	}
 	there := map[string]bool{"TestA": true, "build": true}
 	for text, bad := range map[string]bool{
-		"`TestA/sub`": false, "`TestB`": true, "TestB": false, "`make build`": false, "`make build tea`": true,
+		"`TestA/sub`": false, "`TestB`": true, "TestB": false, "`make build`": false, "`make build tea`": true, "`make build-tea`": true,
 		"`make build X=1`": false, "```\nmake tea   # for two\n```": true, "`internal/gone`": true, "`gone.go`": true,
 		"`internal/there`": false, "we make tea": false,
 	} {

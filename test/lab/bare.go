@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+)
+
+// Nspawn is systemd-nspawn without a systemd to register with. The host's
+// network namespace is not the machine's, and the container has its own.
+func Nspawn() *Engine {
+	return &Engine{
+		Name: "nspawn", Needs: []Program{{"systemd-nspawn", "systemd-container"}}, version: []string{"systemd-nspawn", "--version"},
+		run: func(ctx context.Context, h *Host, name string, image *Image, o Options) (int, error) {
+			root := "/var/lib/machines/" + name
+			if o.NoMkdir || o.Filters != 0 {
+				return 0, ErrNotOffered
+			}
+			if err := image.unpack(h.Path(root)); err != nil {
+				return 0, err
+			}
+			args := append([]string{"systemd-nspawn", "-q", "--register=no", "--keep-unit", "--private-network",
+				"--link-journal=no", "--resolv-conf=off", "--timezone=off", "--console=pipe", "-M", name, "-D", root}, o.Extra...)
+			return h.background(ctx, h.inGroup(name, append(args, o.args(image)...)...), 1)
+		},
+	}
+}
+
+// inGroup prepares a command that runs in a cgroup of its own, in the two
+// hierarchies by which systemd tells units apart.
+func (h *Host) inGroup(name string, args ...string) *Command {
+	const join = `for d in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+	[ ! -e $d/cgroup.procs ] || { mkdir -p "$d/$0" && echo 0 >"$d/$0/cgroup.procs"; } || exit 1
+done; exec "$@"`
+	return h.Command(append([]string{"sh", "-c", join, name}, args...)...)
+}
+
+// Bubblewrap is root's bwrap: its own process is the first of the pid namespace,
+// and the command the second.
+func Bubblewrap() *Engine {
+	return &Engine{
+		Name: "bwrap", Needs: []Program{{"bwrap", "bubblewrap"}}, version: []string{"bwrap", "--version"},
+		run: runBubblewrap,
+	}
+}
+
+func runBubblewrap(ctx context.Context, h *Host, name string, image *Image, o Options) (int, error) {
+	if o.NoMkdir {
+		return 0, ErrNotOffered
+	}
+	root := "/lab/" + name
+	if err := image.unpack(h.Path(root)); err != nil {
+		return 0, err
+	}
+	args := []string{"bwrap", "--unshare-all", "--bind", root, "/", "--proc", "/proc", "--dev", "/dev",
+		"--clearenv", "--setenv", "PATH", "/bin:/sbin"}
+	opened := ""
+	for i := range o.Filters {
+		args = append(args, "--add-seccomp-fd", strconv.Itoa(3+i))
+		opened += fmt.Sprintf(" %d<%s.filter", 3+i, root)
+	}
+	if err := h.write(root+".filter", string(allowAll), 0o644); err != nil {
+		return 0, err
+	}
+	args = append([]string{"sh", "-c", `exec "$0" "$@"` + opened}, append(args, o.Extra...)...)
+	return h.background(ctx, h.Command(append(args, o.args(image)...)...), 1)
+}
+
+// allowAll is a program of one instruction, BPF_RET SECCOMP_RET_ALLOW, in the
+// byte order of the machines that there are engines for.
+var allowAll = []byte{0x06, 0, 0, 0, 0, 0, 0xff, 0x7f}
+
+// Unshare is unshare(1) and a chroot: namespaces and nothing else.
+func Unshare() *Engine {
+	return &Engine{
+		Name: "unshare", Needs: []Program{{"unshare", "util-linux"}}, version: []string{"unshare", "--version"},
+		run: func(ctx context.Context, h *Host, name string, image *Image, o Options) (int, error) {
+			if o.NoMkdir || o.Filters != 0 {
+				return 0, ErrNotOffered
+			}
+			root := "/lab/" + name
+			if err := image.unpack(h.Path(root)); err != nil {
+				return 0, err
+			}
+			args := append([]string{"unshare", "--fork", "--pid", "--mount", "--net", "--ipc", "--uts", "--kill-child",
+				"--root=" + root, "--mount-proc"}, o.Extra...)
+			cmd := h.Command(append(args, o.args(image)...)...)
+			cmd.Env = []string{"PATH=/bin:/sbin"}
+			return h.background(ctx, cmd, 1)
+		},
+	}
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command lab starts a container of a real engine on a host of its own, for
+// people who want to try something on it, and ends both on Ctrl-C.
+//
+//	go run ./test/lab/cmd/lab list
+//	go run ./test/lab/cmd/lab run ENGINE [IMAGE]
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/outband/outband/test/lab"
+)
+
+const usage = `usage: lab list
+       lab run ENGINE [IMAGE]
+IMAGE is busybox (the default) or scratch. It takes root.
+`
+
+func main() {
+	lab.Main(os.Args) // does not return in the processes of a host
+	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	err := run(ctx, os.Args[1:])
+	cancel()
+	switch {
+	case errors.Is(err, errUsage):
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "lab:", err)
+		os.Exit(1)
+	}
+}
+
+var errUsage = errors.New("usage")
+
+func run(ctx context.Context, args []string) error {
+	switch {
+	case len(args) == 1 && args[0] == "list":
+		list()
+		return nil
+	case len(args) == 2 && args[0] == "run":
+		return runOne(ctx, args[1], "busybox")
+	case len(args) == 3 && args[0] == "run":
+		return runOne(ctx, args[1], args[2])
+	}
+	return errUsage
+}
+
+// list prints the engines, and what is missing for them.
+func list() {
+	for _, e := range lab.Engines() {
+		state := "ready"
+		if missing := e.Missing(); missing != "" {
+			state = "missing: " + missing
+		}
+		fmt.Printf("%-16s %s\n", e.Name, state)
+	}
+}
+
+// images are what can be run, by name.
+var images = map[string]func() (*lab.Image, error){"busybox": lab.BusyboxImage, "scratch": lab.ScratchImage}
+
+// find returns the engine of that name, which has all it needs.
+func find(name string) (*lab.Engine, error) {
+	var names []string
+	for _, e := range lab.Engines() {
+		names = append(names, e.Name)
+		if e.Name != name {
+			continue
+		}
+		if missing := e.Missing(); missing != "" {
+			return nil, fmt.Errorf("%s needs %s: make deps", name, missing)
+		}
+		return e, nil
+	}
+	return nil, fmt.Errorf("no engine %q; there are %s", name, strings.Join(names, ", "))
+}
+
+// runOne starts a container, says how to get at it, and ends it with ctx.
+func runOne(ctx context.Context, engineName, imageName string) (err error) {
+	engine, err := find(engineName)
+	if err != nil {
+		return err
+	}
+	build, ok := images[imageName]
+	if !ok {
+		return fmt.Errorf("no image %q; there are busybox and scratch", imageName)
+	}
+	image, err := build()
+	if err != nil {
+		return err
+	}
+	host, err := lab.Start(ctx, engine)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, host.Close()) }()
+	c, err := host.Run(ctx, "web", image, lab.Options{})
+	if err != nil {
+		return err
+	}
+	fmt.Printf(`%s %s runs the container %s of %s
+  its first process: %d here, %d on its host
+  enter it:          outband enter %d
+  on its host:       nsenter -t %d -a        (a machine of its own: mounts, network, cgroups)
+`, engine.Name, host.Version(ctx), c.Name, image.Name, c.Pid, c.HostPid, c.Pid, host.Init)
+	if exec := c.ExecArgs("sh"); exec != nil {
+		fmt.Printf("  the engine's way:  %s      (there)\n", strings.Join(exec, " "))
+	}
+	fmt.Println("Ctrl-C ends it.")
+	<-ctx.Done()
+	return nil
+}
