@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build deps test bench lint install gates fuzz clean
+.PHONY: help demo build deps test test-matrix lab bench lint install gates fuzz clean
 
 GO          ?= go
 PREFIX      ?= /usr/local
@@ -17,7 +17,7 @@ FUZZTIME    ?= 10s
 TIMEOUT     ?= 10m
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: build ## build outband and see it at work; needs Go, nothing else
 	bin/outband demo
@@ -34,7 +34,15 @@ test: ## vet, format, all tests, the arm64 build; installs nothing
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) vet ./...
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) build -o /dev/null ./cmd/outband
 	@# One package after the other (-p 1): each looks whether it left the machine as it was.
-	CGO_ENABLED=0 $(GO) test -p 1 -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) ./...
+	@# The matrix has a target of its own.
+	CGO_ENABLED=0 $(GO) test -p 1 -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) $$($(GO) list ./... | grep -v /test/matrix$$)
+
+# UPDATE=1 also writes docs/matrix.md; RUN=docker/busybox takes a part of it.
+test-matrix: ## enter containers of real engines, each on a host of its own (root)
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) ./test/matrix $(if $(RUN),-run 'TestMatrix/$(RUN)') $(if $(UPDATE),-update)
+
+lab: ## build bin/lab, which starts a container of a real engine to try things on
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/lab ./test/lab/cmd/lab
 
 # The after-fork code must not care how it was built.
 gates: ## the tests of internal/forkexec, built in each way that Go has

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package matrix enters containers of every engine that package lab starts, as
+// a user would: with the program, on the host of the engine. What was tested
+// with which versions is in docs/matrix.md, which a run with -update writes.
+package matrix
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/outband/outband/internal/testutil"
+	"github.com/outband/outband/test/lab"
+)
+
+var update = flag.Bool("update", false, "write docs/matrix.md")
+
+// filtersCopied says whether enter gives a command the seccomp filters of the
+// target. As long as it does not, a target that has some is refused without
+// --accept-loss seccomp; that is what the tests then ask for.
+const filtersCopied = false
+
+const (
+	// buildTime bounds the build of the program, commandTime one use of it.
+	buildTime   = 5 * time.Minute
+	commandTime = 20 * time.Second
+	// settleTime is how long what is on its way out may take.
+	settleTime = 5 * time.Second
+	// codeError is the exit code of enter for every error of its own.
+	codeError = 125
+)
+
+func TestMain(m *testing.M) {
+	lab.Main(os.Args)
+	testutil.Main(m)
+}
+
+// outband is where the program is on each host.
+const outband = "/usr/local/bin/outband"
+
+// build builds the program, static.
+func build(t *testing.T) []byte {
+	t.Helper()
+	tool := testutil.RequireCommand(t, "go", "golang")
+	path := filepath.Join(t.TempDir(), "outband")
+	ctx, cancel := context.WithTimeout(t.Context(), buildTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, tool, "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./cmd/outband")
+	cmd.Dir = "../.."
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, said)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestMatrix is all of it: go test ./test/matrix -run TestMatrix/docker/busybox.
+func TestMatrix(t *testing.T) {
+	testutil.RequireRoot(t)
+	testutil.NoLeaks(t)
+	program := build(t)
+	var r results
+	for _, engine := range lab.Engines() {
+		t.Run(engine.Name, func(t *testing.T) {
+			testutil.NoLeaks(t)
+			host := open(t, engine, program)
+			version := host.Version(t.Context())
+			for _, s := range subjects() {
+				if _, ok := s.of(engine.Name); ok {
+					t.Run(s.name, func(t *testing.T) { r.add(s, engine.Name, version, enterSubject(t, host, s)) })
+				}
+			}
+		})
+	}
+	r.finish(t)
+}
+
+// enterSubject runs all checks with one container, and returns what each has
+// found.
+func enterSubject(t *testing.T, host *lab.Host, s subject) map[string]string {
+	c := start(t, host, s)
+	if c == nil {
+		return nil
+	}
+	found := map[string]string{}
+	for _, check := range checks() {
+		t.Run(check.name, func(t *testing.T) { found[check.name] = check.do(t, c) })
+	}
+	return found
+}
+
+// open makes a host with the program on it.
+func open(t *testing.T, engine *lab.Engine, program []byte) *lab.Host {
+	t.Helper()
+	host := lab.Open(t, engine)
+	if err := os.WriteFile(host.Path(outband), program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return host
+}
+
+// subject is a container to be entered.
+type subject struct {
+	name, about string
+	image       func(testing.TB) *lab.Image
+	options     lab.Options
+	// extra are the engines that it is for, with their own words for what it is;
+	// nil for all engines that offer it.
+	extra map[string][]string
+}
+
+// stores gives the engines with docker's command line the same words.
+func stores(args ...string) map[string][]string {
+	return map[string][]string{"docker": args, "podman": args, "podman-rootless": args}
+}
+
+// subjects are all of them.
+func subjects() []subject {
+	return []subject{
+		{name: "busybox", about: "a shell and its tools, the engine's defaults", image: lab.Busybox},
+		{name: "scratch", about: "one static program, no shell", image: lab.Scratch},
+		{name: "filter", about: "a seccomp profile that lets mkdir fail", image: lab.Busybox, options: lab.Options{NoMkdir: true}},
+		{name: "user", about: "init is user 1000", image: lab.Busybox, extra: stores("--user=1000:1000")},
+		{name: "no-new-privs", about: "no_new_privs beside the default filter", image: lab.Busybox,
+			extra: stores("--security-opt=no-new-privileges")},
+		{name: "unconfined", about: "all capabilities that there are, no filter", image: lab.Busybox,
+			extra: stores("--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--cap-drop=SYS_BOOT", "--security-opt=seccomp=unconfined")},
+		{name: "no-capabilities", about: "root without a capability", image: lab.Busybox, extra: stores("--cap-drop=ALL")},
+		{name: "init", about: "init is tini or catatonit", image: lab.Busybox, extra: stores("--init")},
+		{name: "user-namespace", about: "root inside is another user outside", image: lab.Busybox, extra: map[string][]string{
+			"podman": {"--uidmap=0:100000:65536", "--gidmap=0:100000:65536"}, "nspawn": {"--private-users=100000:65536"},
+			"unshare": {"--user", "--map-root-user"}, "containerd": {"--uidmap=0:100000:65536", "--gidmap=0:100000:65536"},
+		}},
+		{name: "three-filters", about: "no_new_privs and three filters", image: lab.Busybox,
+			options: lab.Options{Filters: 3}, extra: map[string][]string{"bwrap": {}}},
+	}
+}
+
+// of returns what an engine is asked for, false where it is not.
+func (s subject) of(engine string) (lab.Options, bool) {
+	extra, ok := s.extra[engine]
+	o := s.options
+	o.Extra = extra
+	return o, ok || s.extra == nil
+}
+
+// start starts the container of a test; nil where the engine does not offer it.
+func start(t *testing.T, host *lab.Host, s subject) *target {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), commandTime)
+	defer cancel()
+	options, ok := s.of(host.Engine.Name)
+	if !ok {
+		return nil
+	}
+	image := s.image(t)
+	c, err := host.Run(ctx, s.name, image, options)
+	if errors.Is(err, lab.ErrNotOffered) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &target{Container: c, host: host, subject: s, scratch: image.Name == "scratch"}
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package matrix
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/outband/outband/test/lab"
+)
+
+// target is a container that is entered.
+type target struct {
+	*lab.Container
+	host    *lab.Host
+	subject subject
+	scratch bool // it has no shell
+}
+
+// sleep is the program that every image has.
+func (c *target) sleep() string {
+	if c.scratch {
+		return "/sleep"
+	}
+	return "sleep"
+}
+
+// flags are what enter needs to let anybody in.
+func (c *target) flags() []string {
+	if c.filters() > 0 && !filtersCopied {
+		return []string{"--accept-loss", "seccomp"}
+	}
+	return nil
+}
+
+// filters is how many seccomp filters the container's init has.
+func (c *target) filters() int {
+	n, _ := strconv.Atoi(c.status(c.HostPid)["Seccomp_filters"])
+	return n
+}
+
+// args is the command line of enter by a user of the host.
+func (c *target) args(flags []string, command ...string) []string {
+	args := append([]string{outband, "enter", "pid:" + strconv.Itoa(c.HostPid)}, flags...)
+	return append(append(args, "--"), command...)
+}
+
+// enter runs a command inside, by root on the host, and returns how it ended.
+func (c *target) enter(t *testing.T, command ...string) lab.Result {
+	t.Helper()
+	return c.run(t, c.host.Command(c.args(c.flags(), command...)...))
+}
+
+func (c *target) run(t *testing.T, cmd *lab.Command) lab.Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), commandTime)
+	defer cancel()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := cmd.Wait(ctx)
+	if err != nil {
+		t.Fatalf("%v: %+v", err, r)
+	}
+	return r
+}
+
+// status reads a process's /proc/PID/status as the machine's root sees it: ids
+// are those outside, the same for all.
+func (c *target) status(pid int) map[string]string {
+	data, err := os.ReadFile(c.host.Path("/proc/" + strconv.Itoa(pid) + "/status"))
+	if err != nil {
+		return nil
+	}
+	return parseStatus(string(data))
+}
+
+// parseStatus splits the lines of proc_pid_status(5).
+func parseStatus(text string) map[string]string {
+	fields := map[string]string{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(line, ":")
+		fields[name] = strings.Join(strings.Fields(value), " ")
+	}
+	return fields
+}
+
+// cgroups are the paths of a process by hierarchy.
+func (c *target) cgroups(pid int) map[string]string {
+	data, err := os.ReadFile(c.host.Path("/proc/" + strconv.Itoa(pid) + "/cgroup"))
+	if err != nil {
+		return nil
+	}
+	groups := map[string]string{}
+	for line := range strings.Lines(string(data)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) == 3 {
+			groups[parts[1]] = parts[2]
+		}
+	}
+	return groups
+}
+
+// members are the processes of the container's pid namespace, as the host
+// counts.
+func (c *target) members() (pids []int) {
+	want, err := os.Readlink(c.host.Path("/proc/" + strconv.Itoa(c.HostPid) + "/ns/pid"))
+	if err != nil {
+		return nil
+	}
+	links, _ := filepath.Glob(c.host.Path("/proc/[0-9]*/ns/pid"))
+	for _, link := range links {
+		if got, _ := os.Readlink(link); got == want {
+			pid, _ := strconv.Atoi(filepath.Base(strings.TrimSuffix(link, "/ns/pid")))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// visit runs look while a command is inside, with that command's number, and
+// then kills the program; nothing may be left of the session.
+func (c *target) visit(t *testing.T, look func(pid int)) {
+	t.Helper()
+	before := c.members()
+	cmd := c.host.Command(c.args(c.flags(), c.sleep(), "1000")...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var visitor int
+	ok := within(func() bool {
+		for _, pid := range c.members() {
+			if !slices.Contains(before, pid) && c.status(pid)["Name"] == "sleep" {
+				visitor = pid
+			}
+		}
+		return visitor != 0 || cmd.Ended()
+	})
+	if !ok || visitor == 0 {
+		t.Errorf("nobody came in: %s", cmd.Said())
+	} else {
+		look(visitor)
+	}
+	cmd.Kill()
+	if _, err := cmd.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+	c.nothingLeft(t, before)
+}
+
+// nothingLeft waits until the container's processes are those of before, and no
+// cgroup of a session's is there.
+func (c *target) nothingLeft(t *testing.T, before []int) {
+	t.Helper()
+	var pids []int
+	var groups string
+	if !within(func() bool {
+		pids = slices.DeleteFunc(c.members(), func(p int) bool { return slices.Contains(before, p) })
+		groups, _ = c.host.Do(t.Context(), "find", "/sys/fs/cgroup", "-type", "d", "-name", "*outband-*")
+		return len(pids) == 0 && groups == ""
+	}) {
+		t.Errorf("left behind: processes %v, cgroups %q", pids, groups)
+	}
+}
+
+// within polls until done or the time is over.
+func within(done func() bool) bool {
+	for until := time.Now().Add(settleTime); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(until) {
+			return false
+		}
+	}
+	return true
+}
