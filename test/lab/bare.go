@@ -23,7 +23,7 @@ func Nspawn() *Engine {
 			}
 			args := append([]string{"systemd-nspawn", "-q", "--register=no", "--keep-unit", "--private-network",
 				"--link-journal=no", "--resolv-conf=off", "--timezone=off", "--console=pipe", "-M", name, "-D", root}, o.Extra...)
-			return h.background(ctx, h.inGroup(name, append(args, o.args(image)...)...), 1)
+			return h.background(ctx, h.inGroup(name, append(args, o.args(image)...)...))
 		},
 	}
 }
@@ -65,7 +65,7 @@ func runBubblewrap(ctx context.Context, h *Host, name string, image *Image, o Op
 		return 0, err
 	}
 	args = append([]string{"sh", "-c", `exec "$0" "$@"` + opened}, append(args, o.Extra...)...)
-	return h.background(ctx, h.Command(append(args, o.args(image)...)...), 1)
+	return h.background(ctx, h.Command(append(args, o.args(image)...)...))
 }
 
 // allowAll is a program of one instruction, BPF_RET SECCOMP_RET_ALLOW, in the
@@ -88,7 +88,7 @@ func Unshare() *Engine {
 				"--root=" + root, "--mount-proc"}, o.Extra...)
 			cmd := h.Command(append(args, o.args(image)...)...)
 			cmd.Env = []string{"PATH=/bin:/sbin"}
-			return h.background(ctx, cmd, 1)
+			return h.background(ctx, cmd)
 		},
 	}
 }

@@ -221,8 +221,9 @@ func (h *Host) inits() (pids []int) {
 }
 
 // background starts a command that makes a container and stays, and returns the
-// container's first process: the deepest that was not there before.
-func (h *Host) background(ctx context.Context, cmd *Command, levels int) (pid int, err error) {
+// container's first process: the newest that was not there before, once something
+// in its pid namespace is not the engine's own program any more.
+func (h *Host) background(ctx context.Context, cmd *Command) (pid int, err error) {
 	before := h.inits()
 	if err := cmd.Start(); err != nil {
 		return 0, err
@@ -231,14 +232,34 @@ func (h *Host) background(ctx context.Context, cmd *Command, levels int) (pid in
 		fresh := slices.DeleteFunc(h.inits(), func(p int) bool { return slices.Contains(before, p) })
 		switch {
 		case cmd.Ended():
-			return fmt.Errorf("%w: %s has ended: %s", errFinal, cmd.Args[0], cmd.Said())
-		case len(fresh) < levels:
+			return fmt.Errorf("%w: %s has ended: %s", errFinal, h.Engine.Name, cmd.Said())
+		case len(fresh) == 0 || !h.executed(slices.Max(fresh), h.Engine.Needs[0].Name):
 			return errors.New("no first process of a pid namespace is seen")
 		}
 		pid = slices.Max(fresh)
 		return nil
 	})
 	return pid, err
+}
+
+// executed tells whether a process of init's pid namespace runs another program
+// than tool.
+func (h *Host) executed(init int, tool string) bool {
+	link := func(pid string) string {
+		l, _ := os.Readlink(h.Path("/proc/" + pid + "/ns/pid"))
+		return l
+	}
+	want := link(strconv.Itoa(init))
+	files, _ := filepath.Glob(h.Path("/proc/[0-9]*/comm"))
+	for _, file := range files {
+		comm, err := os.ReadFile(file)
+		name := strings.TrimSpace(string(comm))
+		// systemd gives its helpers names of the form (sd-…).
+		if err == nil && name != tool && !strings.HasPrefix(name, "(") && link(filepath.Base(filepath.Dir(file))) == want && want != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // number reads a process number that a command has printed.

@@ -54,19 +54,26 @@ func do(t *testing.T, h *Host, script string) string {
 	return strings.TrimSpace(out)
 }
 
-// TestHostIsApart does on a host what must not be seen on the machine.
+// TestHostIsApart does on a host what must not be seen on the machine, after it
+// has made sure that it is not done to the machine.
 func TestHostIsApart(t *testing.T) {
 	h := bare(t)
+	for _, kind := range []string{"pid", "mnt", "net", "ipc", "uts", "cgroup"} {
+		ours, err := os.Readlink("/proc/self/ns/" + kind)
+		if theirs := do(t, h, "readlink /proc/self/ns/"+kind); err != nil || ours == theirs {
+			t.Fatalf("%s namespace is the machine's: %s, %v", kind, theirs, err)
+		}
+	}
+	for _, path := range []string{"/", "/sys", "/run", "/tmp", "/dev", "/dev/pts", "/dev/shm"} {
+		var ours, theirs unix.Stat_t
+		if err := errors.Join(unix.Stat(path, &ours), unix.Stat(h.Path(path), &theirs)); err != nil || ours.Dev == theirs.Dev {
+			t.Fatalf("%s is the machine's: %v", path, err)
+		}
+	}
 	forward := read(t, "/proc/sys/net/ipv4/ip_forward")
 	do(t, h, `echo 1 >/proc/sys/net/ipv4/ip_forward
 		echo x >/etc/outband-lab-was-here && rm /etc/hostname && mkdir -p /usr/local/outband-lab
 		mount -o remount,ro /sys && hostname elsewhere`)
-	for _, kind := range []string{"pid", "mnt", "net", "ipc", "uts", "cgroup"} {
-		ours, err := os.Readlink("/proc/self/ns/" + kind)
-		if theirs := do(t, h, "readlink /proc/self/ns/"+kind); err != nil || ours == theirs {
-			t.Errorf("%s namespace is the machine's: %s, %v", kind, theirs, err)
-		}
-	}
 	if got := read(t, "/proc/sys/net/ipv4/ip_forward"); got != forward {
 		t.Errorf("the machine forwards: %s", got)
 	}

@@ -75,7 +75,7 @@ func TestOwnerEnds(t *testing.T) {
 			_ = cmd.Wait()
 			adopted(keeper)
 			adopted(init) // of a killed keeper
-			if _, err := os.Stat(fmt.Sprintf("/proc/%d", init)); err == nil {
+			if exists(fmt.Sprintf("/proc/%d", init)) {
 				t.Error("the host's init is still there")
 			}
 			nothingOf(t, group, how == "keeper killed")
@@ -93,7 +93,7 @@ func end(t *testing.T, owner *exec.Cmd, how string, init, keeper int) {
 		}
 		defer pidfd.Close()
 		kill(t, keeper)
-		if !sys.Await(time.Now().Add(endTime), pidfd, nil) {
+		if !sys.Await(time.Now().Add(settleTime), pidfd, nil) {
 			t.Error("the init has outlived its keeper")
 		}
 	}
@@ -117,9 +117,12 @@ func kill(t *testing.T, pid int) {
 	}
 }
 
+// settleTime is how long what is on its way out may take here.
+const settleTime = 5 * time.Second
+
 // adopted reaps a process that the test process has adopted, if it has.
 func adopted(pid int) {
-	for until := time.Now().Add(endTime); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+	for until := time.Now().Add(settleTime); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
 		if got, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); got == pid || errors.Is(err, unix.ECHILD) {
 			return
 		}
@@ -130,10 +133,6 @@ func adopted(pid int) {
 // need it.
 func nothingOf(t *testing.T, group string, swept bool) {
 	t.Helper()
-	all, err := hierarchies()
-	if err != nil {
-		t.Fatal(err)
-	}
 	if swept {
 		h, err := Start(t.Context(), nil)
 		if err != nil {
@@ -143,15 +142,26 @@ func nothingOf(t *testing.T, group string, swept bool) {
 			t.Error(err)
 		}
 	}
-	for _, h := range all {
-		dir := filepath.Join(h.Dir, group)
-		if err := poll(t.Context(), func() error {
-			if _, err := os.Stat(dir); err == nil {
+	all, err := hierarchies()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), settleTime)
+	defer cancel()
+	err = poll(ctx, func() error {
+		for _, h := range all {
+			if dir := filepath.Join(h.Dir, group); exists(dir) {
 				return errors.New(dir + " is left")
 			}
-			return nil
-		}); err != nil {
-			t.Error(err)
 		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

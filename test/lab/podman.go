@@ -28,7 +28,7 @@ var userEnv = []string{
 // podmanNeeds are what both kinds need; the network helpers are left out, as
 // no container has a network.
 func podmanNeeds(more ...Program) []Program {
-	return append([]Program{{"podman", "podman"}, {"conmon", "conmon"}, {"runc", "runc"}}, more...)
+	return append([]Program{{"podman", "podman"}, {"conmon", "conmon"}, {"runc", "runc"}, {"catatonit", "catatonit"}}, more...)
 }
 
 // Podman is root's podman.
@@ -111,7 +111,7 @@ func runPodman(ctx context.Context, h *Host, name string, image *Image, o Option
 	if err != nil {
 		return 0, err
 	}
-	args := append([]string{"podman", "run", "-d", "--pull=never", "--network=none", "--name", name}, options...)
+	args := append([]string{"podman", "run", "-d", "--pull=never", "--name", name}, options...)
 	if _, err := h.as(append(append(args, image.reference()), o.args(image)...)...).output(ctx); err != nil {
 		return 0, err
 	}

@@ -39,7 +39,8 @@ const (
 	none = "–"
 )
 
-// checkCommand: output and exit codes are passed on.
+// checkCommand: output and exit codes are passed on, and what a command has left
+// in the background ends.
 func checkCommand(t *testing.T, c *target) string {
 	if c.scratch {
 		if r := c.enter(t, c.sleep(), "0"); r.Code != 0 {
@@ -55,6 +56,11 @@ func checkCommand(t *testing.T, c *target) string {
 		if r := c.enter(t, "sh", "-c", "echo out; echo err >&2; exit 42"); r.Code != 42 || r.Out != "out\n" || !strings.Contains(r.Err, "err\n") {
 			t.Errorf("sh: %+v", r)
 		}
+		before := c.members()
+		if r := c.enter(t, "sh", "-c", "(sleep 1000 &) >/dev/null 2>&1"); r.Code != 0 {
+			t.Errorf("sh: %+v", r)
+		}
+		c.nothingLeft(t, before)
 	}
 	if r := c.enter(t, "/no/such/program"); r.Code != 127 {
 		t.Errorf("no such program: %+v", r)

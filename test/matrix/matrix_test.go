@@ -117,6 +117,8 @@ type subject struct {
 	// extra are the engines that it is for, with their own words for what it is;
 	// nil for all engines that offer it.
 	extra map[string][]string
+	// before runs on the host first.
+	before []string
 }
 
 // stores gives the engines with docker's command line the same words.
@@ -135,8 +137,12 @@ func subjects() []subject {
 			extra: stores("--security-opt=no-new-privileges")},
 		{name: "unconfined", about: "all capabilities that there are, no filter", image: lab.Busybox,
 			extra: stores("--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--cap-drop=SYS_BOOT", "--security-opt=seccomp=unconfined")},
+		{name: "read-only", about: "a root file system that nobody can write to", image: lab.Busybox, extra: stores("--read-only")},
 		{name: "no-capabilities", about: "root without a capability", image: lab.Busybox, extra: stores("--cap-drop=ALL")},
 		{name: "init", about: "init is tini or catatonit", image: lab.Busybox, extra: stores("--init")},
+		{name: "pod", about: "a member of a pod: ipc, network and uts are another container's", image: lab.Busybox,
+			before: []string{"podman", "pod", "create", "--name=pod", "--network=none", "--share=ipc,net,uts"},
+			extra:  map[string][]string{"podman": {"--pod=pod"}}},
 		{name: "user-namespace", about: "root inside is another user outside", image: lab.Busybox, extra: map[string][]string{
 			"podman": {"--uidmap=0:100000:65536", "--gidmap=0:100000:65536"}, "nspawn": {"--private-users=100000:65536"},
 			"unshare": {"--user", "--map-root-user"}, "containerd": {"--uidmap=0:100000:65536", "--gidmap=0:100000:65536"},
@@ -164,6 +170,11 @@ func start(t *testing.T, host *lab.Host, s subject) *target {
 		return nil
 	}
 	image := s.image(t)
+	if s.before != nil {
+		if _, err := host.Do(ctx, s.before...); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c, err := host.Run(ctx, s.name, image, options)
 	if errors.Is(err, lab.ErrNotOffered) {
 		return nil

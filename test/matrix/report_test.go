@@ -88,7 +88,8 @@ ran on that host, as its administrator would run it. Nothing here is written by 
 `
 
 const legend = `
-- **command**: output and exit codes come through; a program that is not there is 127.
+- **command**: output and exit codes come through; a program that is not there is 127; what is left in the background
+  ends.
 - **confinement**: ids, groups, capability sets, no_new_privs and seccomp of the command are init's, as the kernel tells them.
 - **filters**: how many seccomp filters init has. *refused*: such a target is entered only with ` + "`--accept-loss seccomp`" + `.
 - **cgroup**: in each hierarchy the command is in init's group; *own*: in one of the session's below it.

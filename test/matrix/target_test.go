@@ -108,7 +108,8 @@ func (c *target) cgroups(pid int) map[string]string {
 }
 
 // members are the processes of the container's pid namespace, as the host
-// counts.
+// counts, but for dead ones that are its init's to reap: orphans inside go to
+// that, and these inits reap nothing.
 func (c *target) members() (pids []int) {
 	want, err := os.Readlink(c.host.Path("/proc/" + strconv.Itoa(c.HostPid) + "/ns/pid"))
 	if err != nil {
@@ -116,8 +117,12 @@ func (c *target) members() (pids []int) {
 	}
 	links, _ := filepath.Glob(c.host.Path("/proc/[0-9]*/ns/pid"))
 	for _, link := range links {
-		if got, _ := os.Readlink(link); got == want {
-			pid, _ := strconv.Atoi(filepath.Base(strings.TrimSuffix(link, "/ns/pid")))
+		if got, _ := os.Readlink(link); got != want {
+			continue
+		}
+		pid, _ := strconv.Atoi(filepath.Base(strings.TrimSuffix(link, "/ns/pid")))
+		status := c.status(pid)
+		if !strings.HasPrefix(status["State"], "Z") || status["PPid"] != strconv.Itoa(c.HostPid) {
 			pids = append(pids, pid)
 		}
 	}
