@@ -170,13 +170,13 @@ func (e *lookupError) Unwrap() []error { return []error{e.err, e.kind} }
 // read takes the snapshot.
 func (t *Target) read() (err error) {
 	dir := t.init.Dir
-	if t.status, err = dir.Status(); err != nil {
+	if t.status, err = t.init.Status(); err != nil {
 		return err
 	}
 	if t.status.State == 'Z' || t.status.State == 'X' {
 		return ErrGone
 	}
-	if t.status.Kthread || t.isKernelThread() {
+	if t.status.Kthread || !t.status.Told && t.isKernelThread() {
 		if t.dying() { // it has given up its memory already
 			return ErrGone
 		}

@@ -40,7 +40,7 @@ func byPID(ctx context.Context, proc *procfs.FS, number, _ string) (*procfs.Proc
 // that is the caller's own namespace, in which a container can be told by its
 // other namespaces only.
 func initOf(ctx context.Context, proc *procfs.FS, p *procfs.Process) (*procfs.Process, error) {
-	status, err := p.Dir.Status()
+	status, err := p.Status()
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ type rank struct {
 }
 
 func rankOf(p *procfs.Process) (rank, error) {
-	status, err := p.Dir.Status()
+	status, err := p.Status()
 	if err != nil {
 		return rank{}, err
 	}

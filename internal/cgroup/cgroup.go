@@ -32,7 +32,7 @@ var places = [...]string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}
 // CAP_SYS_ADMIN).
 func OpenTree() (*Tree, error) {
 	for _, place := range places {
-		root, err := os.OpenFile(place, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		root, err := sys.Open(place, unix.O_RDONLY|unix.O_DIRECTORY)
 		if err != nil {
 			continue
 		}
@@ -173,7 +173,7 @@ func openTasks(g procfs.Group, mounts []procfs.Mount) (*os.File, error) {
 		if m.Type != "cgroup" || m.Root != "/" || !carries(m, g.Controllers) {
 			continue
 		}
-		root, err := os.OpenFile(m.Point, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		root, err := sys.Open(m.Point, unix.O_PATH|unix.O_DIRECTORY)
 		if err != nil {
 			return nil, err
 		}

@@ -176,7 +176,7 @@ func (t *Tree) Sweep(path string) int {
 // SweepDir ends the session whose group is the directory dir, if nobody holds
 // it; there is no error if it is gone.
 func SweepDir(dir string) {
-	parent, err := os.OpenFile(filepath.Dir(dir), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	parent, err := sys.Open(filepath.Dir(dir), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
 	if err != nil {
 		return
 	}

@@ -21,6 +21,20 @@ type Process struct {
 	PID   int // in the pid namespace of the procfs, for display
 	Pidfd *os.File
 	Dir   *Dir
+
+	status *Status
+}
+
+// Status is the process's status when it was first asked for.
+func (p *Process) Status() (Status, error) {
+	if p.status == nil {
+		s, err := p.Dir.Status()
+		if err != nil {
+			return Status{}, err
+		}
+		p.status = &s
+	}
+	return *p.status, nil
 }
 
 // Hold takes hold of process pid; fs.ErrNotExist if there is none.

@@ -35,7 +35,7 @@ var ErrForeign = errors.New("/proc is that of another pid namespace")
 // of the caller's own pid namespace: a number would mean one process there and
 // another one in every system call.
 func Open() (*FS, error) {
-	root, err := os.OpenFile("/proc", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	root, err := sys.Open("/proc", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,8 @@ type Status struct {
 	Groups  []uint32
 	NSpid   []int // the process's number on each level, outermost first (4.1)
 	Threads int
-	Kthread bool // a kernel thread (6.7)
+	Kthread bool // a kernel thread
+	Told    bool // whether it is one: the kernel says it (6.7)
 	Umask   uint32
 
 	CapInh, CapPrm, CapEff, CapBnd, CapAmb uint64
@@ -63,7 +64,7 @@ func ParseStatus(b []byte) (Status, error) {
 		"Groups":          func(v string) (err error) { s.Groups, err = numbers[uint32](v); return err },
 		"NSpid":           func(v string) (err error) { s.NSpid, err = numbers[int](v); return err },
 		"Threads":         func(v string) error { return integer(v, &s.Threads) },
-		"Kthread":         func(v string) error { s.Kthread = v == "1"; return nil },
+		"Kthread":         func(v string) error { s.Kthread, s.Told = v == "1", true; return nil },
 		"Umask":           func(v string) error { return unsigned32(v, 8, &s.Umask) },
 		"CapInh":          func(v string) error { return hex(v, &s.CapInh) },
 		"CapPrm":          func(v string) error { return hex(v, &s.CapPrm) },

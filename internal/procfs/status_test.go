@@ -21,7 +21,7 @@ func sampleParsed() Status {
 	return Status{
 		Name: "sleep", State: 'S', PPid: 810, UID: [4]uint32{100000, 100001, 100002, 100003},
 		GID: [4]uint32{100010, 100011, 100012, 100013}, Groups: []uint32{4, 24, 100020}, NSpid: []int{812, 7, 1},
-		Threads: 2, Umask: 0o022, CapInh: 1, CapPrm: 3, CapEff: 2, CapBnd: 0x1ffffffffff, CapAmb: 4,
+		Threads: 2, Told: true, Umask: 0o022, CapInh: 1, CapPrm: 3, CapEff: 2, CapBnd: 0x1ffffffffff, CapAmb: 4,
 		NoNewPrivs: true, Seccomp: 2, Filters: 3,
 	}
 }
@@ -35,7 +35,7 @@ func TestParseStatus(t *testing.T) {
 		{"as it is", "", "", func(*Status) {}},
 		{"zombie without umask", "Umask:\t0022\nState:\tS (sleeping)", "State:\tZ (zombie)", func(s *Status) { s.Umask, s.State = 0, 'Z' }},
 		{"kernel thread", "Kthread:\t0", "Kthread:\t1", func(s *Status) { s.Kthread = true }},
-		{"before 6.7", "Kthread:\t0\n", "", func(*Status) {}},
+		{"before 6.7", "Kthread:\t0\n", "", func(s *Status) { s.Told = false }},
 		{"no groups", "Groups:\t4 24 100020 ", "Groups:\t ", func(s *Status) { s.Groups = nil }},
 		{"no seccomp in the kernel", "Seccomp:\t2\nSeccomp_filters:\t3\n", "", func(s *Status) { s.Seccomp, s.Filters = 0, -1 }},
 		{"before 5.9", "Seccomp_filters:\t3\n", "", func(s *Status) { s.Filters = -1 }},

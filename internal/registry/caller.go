@@ -9,6 +9,10 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/outband/outband/internal/sys"
 )
 
 // Caller returns who the calling process is. What cannot be read is left out:
@@ -17,14 +21,22 @@ import (
 // environment says is only written down, as anybody can set it.
 func Caller(getenv func(string) string) By {
 	by := By{UID: os.Getuid(), PID: os.Getpid(), SSH: getenv("SSH_CONNECTION")}
-	if b, err := os.ReadFile("/proc/self/loginuid"); err == nil {
-		by.LoginUID = parseLoginUID(string(b))
-	}
-	if b, err := os.ReadFile("/proc/self/stat"); err == nil {
-		by.TTY = ttyName(parseTTY(string(b)))
-	}
+	by.LoginUID = parseLoginUID(head("/proc/self/loginuid"))
+	by.TTY = ttyName(parseTTY(head("/proc/self/stat")))
 	by.Cwd, _ = syscall.Getwd() // not os.Getwd, which believes $PWD
 	return by
+}
+
+// head returns the first kilobyte of a file of procfs, "" where there is none.
+func head(path string) string {
+	f, err := sys.Open(path, unix.O_RDONLY)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	var b [1024]byte
+	n, _ := f.Read(b[:]) // one line that is shorter, in one read
+	return string(b[:max(n, 0)])
 }
 
 // parseLoginUID reads /proc/PID/loginuid; nil where nobody logged in.

@@ -7,9 +7,9 @@ package sys
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +24,7 @@ func OpenPid(pid int) (*os.File, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("pidfd_open", err)
 	}
-	return os.NewFile(uintptr(fd), fmt.Sprintf("pidfd:%d", pid)), nil
+	return os.NewFile(uintptr(fd), "pidfd:"+strconv.Itoa(pid)), nil
 }
 
 // signalProcessGroup is PIDFD_SIGNAL_PROCESS_GROUP (6.9).
@@ -56,6 +56,20 @@ func Control(file *os.File, f func(fd int)) error {
 		return err
 	}
 	return rc.Control(func(fd uintptr) { f(int(fd)) })
+}
+
+// Open opens path as a file that Go's poller has nothing to do with: os.OpenFile
+// asks it for every kind of file, which takes four calls more.
+func Open(path string, flags int) (*os.File, error) {
+	for {
+		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), path), nil
+		case !errors.Is(err, unix.EINTR):
+			return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
 }
 
 // Socketpair returns two ends of a SOCK_SEQPACKET connection, which block.
@@ -148,8 +162,19 @@ func Release() (major, minor int) {
 	if err := unix.Uname(&u); err != nil {
 		return 0, 0
 	}
-	_, _ = fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
-	return major, minor
+	numbers := [2]int{}
+	at := 0
+	for _, c := range u.Release { // "6.18.1-something"; fmt would cost more than the call
+		switch {
+		case '0' <= c && c <= '9':
+			numbers[at] = 10*numbers[at] + int(c-'0')
+		case c == '.' && at == 0:
+			at = 1
+		default:
+			return numbers[0], numbers[1]
+		}
+	}
+	return numbers[0], numbers[1]
 }
 
 // ReapsByPidfd tells whether PIDFD_GET_INFO gives the exit status of a process
@@ -181,5 +206,5 @@ func OpenDevice(root *os.File, path string, number uint64) (*os.File, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != number {
 		return nil, unix.ENXIO
 	}
-	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	return Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_RDWR|unix.O_NOCTTY)
 }

@@ -385,3 +385,21 @@ func TestOpenDeviceRefuses(t *testing.T) {
 		t.Error("closed: no error")
 	}
 }
+
+func TestOpenFile(t *testing.T) {
+	testutil.NoLeaks(t)
+	f, err := sys.Open("/proc/self/cmdline", unix.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if b, err := io.ReadAll(f); err != nil || len(b) == 0 {
+		t.Errorf("%q, %v", b, err)
+	}
+	if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+		t.Errorf("flags %#x, %v: it would go into every child", flags, err)
+	}
+	if _, err := sys.Open("/nonexistent", unix.O_RDONLY); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "/nonexistent") {
+		t.Errorf("what is not there: %v", err)
+	}
+}
