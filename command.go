@@ -208,7 +208,7 @@ func (c *Cmd) start(plan *Plan) error {
 	if err != nil {
 		return err
 	}
-	if c.streams, err = openStreams(c, plan.outside); err != nil {
+	if c.streams, err = openStreams(c, plan.outside, spec.Root); err != nil {
 		return err
 	}
 	spec.Stdin, spec.Stdout, spec.Stderr = c.streams.inside[0], c.streams.inside[1], c.streams.inside[2]

@@ -33,6 +33,7 @@ func (b *buffer) Write(p []byte) (int, error) {
 type streams struct {
 	inside  [3]*os.File
 	outside [3]*os.File   // nil where nothing is relayed
+	nothing *os.File      // the target's null device, if it has one and a stream needs it
 	given   bool          // inside belongs to the caller (PassStreams)
 	stop    *os.File      // closed when the command has ended: stdin is read no more
 	stopped *os.File      // its other end
@@ -47,16 +48,18 @@ type streams struct {
 // openStreams makes the streams of c. The pipes belong to the user that the
 // command runs as, given by its numbers outside, so that it can open them again
 // (/dev/stderr).
-func openStreams(c *Cmd, owner [2]uint32) (*streams, error) {
+//
+// root is the target's root directory if it is open, else nil.
+func openStreams(c *Cmd, owner [2]uint32, root *os.File) (*streams, error) {
 	s := &streams{input: make(chan struct{})}
 	var err error
 	switch {
 	case c.PassStreams:
 		err = s.pass(c)
 	case c.Detach:
-		err = s.detached(c.target)
+		err = s.detached(c.target, root)
 	default:
-		err = s.pipes(c, owner)
+		err = s.pipes(c, owner, root)
 	}
 	if err != nil {
 		s.closeInside()
@@ -80,8 +83,8 @@ func (s *streams) pass(c *Cmd) error {
 }
 
 // detached gives a command that outlives the caller the null device.
-func (s *streams) detached(t *Target) error {
-	f, err := null(t)
+func (s *streams) detached(t *Target, root *os.File) error {
+	f, err := null(t, root)
 	if err != nil {
 		return withHint(fmt.Errorf("its /dev/null: %w", err), "a detached command needs the null device of its container")
 	}
@@ -93,44 +96,61 @@ func (s *streams) detached(t *Target) error {
 //
 // A9 (docs/threat-model.md): what the target calls /dev/null is opened only
 // when it is the null device.
-func null(t *Target) (*os.File, error) {
-	root, err := t.init.Dir.OpenLink("root")
-	if err != nil {
-		return nil, t.readError("root directory", err)
+func null(t *Target, root *os.File) (*os.File, error) {
+	if root == nil {
+		var err error
+		if root, err = t.init.Dir.OpenLink("root"); err != nil {
+			return nil, t.readError("root directory", err)
+		}
+		defer root.Close()
 	}
-	defer root.Close()
 	const device = 1<<8 | 3 // 1:3
 	return sys.OpenDevice(root, "dev/null", device)
 }
 
-func (s *streams) pipes(c *Cmd, owner [2]uint32) (err error) {
-	_, file := c.Stdin.(*os.File)
-	if s.inside[0], s.outside[0], err = pipe(owner, writeEnd, file); err != nil {
+// pipes makes a pipe for each stream that is relayed. What reads as empty or is
+// to be discarded gets the target's null device, if it has one.
+func (s *streams) pipes(c *Cmd, owner [2]uint32, root *os.File) (err error) {
+	if c.Stdin == nil || c.Stdout == nil || c.Stderr == nil {
+		s.nothing, _ = null(c.target, root) // without: pipes
+	}
+	if err := s.inputPipe(c, owner); err != nil {
 		return err
 	}
-	if c.Stdin == nil {
-		s.outside[0].Close()
-		s.outside[0] = nil
-	}
-	if err := s.output(1, c.Stdout, c.target, owner); err != nil {
+	if err := s.output(1, c.Stdout, owner); err != nil {
 		return err
 	}
 	if c.Stderr == nil && c.Stdout == nil || same(c.Stdout, c.Stderr) {
 		s.inside[2] = s.inside[1]
-	} else if err := s.output(2, c.Stderr, c.target, owner); err != nil {
+	} else if err := s.output(2, c.Stderr, owner); err != nil {
 		return err
 	}
-	s.stopped, s.stop, err = sys.Pipe()
+	if s.outside != [3]*os.File{} {
+		s.stopped, s.stop, err = sys.Pipe()
+	}
 	return err
 }
 
-// output makes stream i, to be relayed to dst; what is to be discarded goes to
-// the target's null device, if it has one.
-func (s *streams) output(i int, dst io.Writer, t *Target, owner [2]uint32) (err error) {
-	if dst == nil {
-		if s.inside[i], err = null(t); err == nil {
-			return nil
-		}
+// inputPipe makes the input; one that is empty is at its end.
+func (s *streams) inputPipe(c *Cmd, owner [2]uint32) (err error) {
+	if c.Stdin == nil && s.nothing != nil {
+		s.inside[0] = s.nothing
+		return nil
+	}
+	_, file := c.Stdin.(*os.File)
+	s.inside[0], s.outside[0], err = pipe(owner, writeEnd, file)
+	if err == nil && c.Stdin == nil {
+		s.outside[0].Close()
+		s.outside[0] = nil
+	}
+	return err
+}
+
+// output makes stream i, to be relayed to dst.
+func (s *streams) output(i int, dst io.Writer, owner [2]uint32) (err error) {
+	if dst == nil && s.nothing != nil {
+		s.inside[i] = s.nothing
+		return nil
 	}
 	_, file := dst.(*os.File)
 	s.outside[i], s.inside[i], err = pipe(owner, readEnd, file)
@@ -174,7 +194,7 @@ func (s *streams) closeInside() {
 	if s.given {
 		return
 	}
-	for _, f := range s.inside {
+	for _, f := range [...]*os.File{s.inside[0], s.inside[1], s.inside[2], s.nothing} {
 		if f != nil {
 			f.Close() // a second time where two are one, which is an error and no harm
 		}
