@@ -9,7 +9,7 @@
 // executable of a few kilobytes in sealed memory, and that is what runs outside
 // and inside of the target until the command's own execve:
 //
-//	caller ──vfork+exec──▶ warden ──clone3──▶ joiner ──clone3(CLONE_PARENT)──▶ command
+//	caller ──clone+exec──▶ warden ──clone3──▶ joiner ──clone3(CLONE_PARENT)──▶ command
 //	  ▲  socket: pidfd, status │ reaps, ends      │ everything privileged,      │ numbered inside; holds no
 //	  ├────────────────────────┘ the session      │ then gone                   │ more than init does; executes
 //	  └─◀── pipe: {step, errno}, or end of file: the command was executed ──────┘
@@ -25,7 +25,8 @@
 // Files, in reading order: spec.go what is to be done; warden.go, joiner.go and
 // shepherd.go the processes; layout.go their common ground; program.go the
 // assembler; op.go the instruction; interp_*.s the interpreter; image.go the
-// executable; start.go the caller's side; list.go what a program looks like.
+// executable; start.go, launch.go and spawn_*.s the caller's side; list.go what a
+// program looks like.
 //
 // docs/adr/0001-plan-as-program.md has the alternatives that were measured.
 package forkexec

@@ -8,10 +8,14 @@
 // copied as bytes into an image of its own (image.go), so it must not contain a
 // CALL or an address of this binary. TestInterpreterCode holds it to that.
 //
-// BX holds the current op; system calls preserve it, also in a forked child.
+// BX holds the current op, R12 the header; system calls preserve both, also in
+// a forked child. After an exec R12 is 0, as all registers are.
 //
 // func interpret()
 TEXT ·interpret(SB), NOSPLIT|NOFRAME, $0-0
+	TESTQ	R12, R12
+	JNE	next
+	MOVL	$0x10000000, R12      // dataBase
 	MOVL	$0x10000010, BX       // dataBase + headerSize: the first op
 
 next:
@@ -57,10 +61,9 @@ onward:
 
 failed:
 	NEGQ	AX
-	MOVL	$0x10000000, CX       // dataBase: the header keeps the last failure
-	MOVQ	AX, 0(CX)             // errno
+	MOVQ	AX, 0(R12)            // the header keeps the last failure: errno
 	MOVQ	88(BX), AX
-	MOVQ	AX, 8(CX)             // op.step
+	MOVQ	AX, 8(R12)            // op.step
 
 otherwise:
 	MOVQ	80(BX), BX            // op.err

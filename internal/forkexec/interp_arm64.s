@@ -2,12 +2,13 @@
 
 #include "textflag.h"
 
-// interpret: see interp_amd64.s. R19 holds the current op; system calls
-// preserve it, also in a forked child.
+// interpret: see interp_amd64.s. R19 holds the current op, R20 the header;
+// system calls preserve both, also in a forked child.
 //
 // func interpret()
 TEXT ·interpret(SB), NOSPLIT|NOFRAME, $0-0
-	MOVD	$0x10000000, R20      // dataBase: the header keeps the last failure
+	CBNZ	R20, next
+	MOVD	$0x10000000, R20      // dataBase
 	ADD	$16, R20, R19         // the first op
 
 next:
@@ -46,7 +47,7 @@ onward:
 
 failed:
 	NEG	R0, R0
-	MOVD	R0, 0(R20)            // errno
+	MOVD	R0, 0(R20)            // the header keeps the last failure: errno
 	MOVD	88(R19), R0
 	MOVD	R0, 8(R20)            // op.step
 

@@ -75,11 +75,13 @@ func compile(spec *Spec, exec, link, tool *os.File) (data []byte, files []*os.Fi
 }
 
 func assemble(spec *Spec, exec, link, tool *os.File) *builder {
+	const usual = 320 // ops of a session
 	b := &builder{
 		program: newProgram(spec.Faults),
 		spec:    spec,
 		files:   []*os.File{spec.Stdin, spec.Stdout, spec.Stderr, exec, link, tool},
 	}
+	b.ops, b.data = make([]pendingOp, 0, usual), make([]byte, 0, 8<<10)
 	b.target = b.file(spec.Target)
 	b.root = b.file(spec.Root)
 	b.cwd = b.file(spec.Cwd)

@@ -38,7 +38,8 @@ const next label = -1
 
 // pendingOp is an op whose addresses are not known yet.
 type pendingOp struct {
-	op
+	code    int64
+	step    uint64
 	words   [6]word
 	to      word
 	ok, err label
@@ -79,8 +80,7 @@ func (v variable) value() word   { return word{n: v.offset, data: true, indirect
 func at(w word, n int) word { w.n += uint64(n); return w }
 
 func newProgram(faults map[Step]unix.Errno) *program {
-	const usual = 320 // ops of a session
-	p := &program{faults: faults, names: map[label]string{}, ops: make([]pendingOp, 0, usual), data: make([]byte, 0, 32<<10)}
+	p := &program{faults: faults, names: map[label]string{}}
 	p.failed = p.label()
 	return p
 }
@@ -126,7 +126,7 @@ func (p *program) call(s Step, nr uintptr, args ...word) *pendingOp {
 func (p *program) compute(code int64, args ...word) *pendingOp { return p.emit(StepNone, code, args) }
 
 func (p *program) emit(s Step, code int64, args []word) *pendingOp {
-	o := pendingOp{op: op{code: code, step: uint64(s)}, ok: next, err: p.failed}
+	o := pendingOp{code: code, step: uint64(s), ok: next, err: p.failed}
 	copy(o.words[:], args)
 	p.ops = append(p.ops, o)
 	return &p.ops[len(p.ops)-1]
@@ -196,31 +196,37 @@ func (p *program) texts(ss []string) word {
 	return p.words(append(ws, num(0))...)
 }
 
-// link resolves every address and returns the data segment: header, ops, data.
-func (p *program) link() ([]byte, error) {
-	dataStart := uint64(dataBase + headerSize + opSize*(len(p.ops)+1))
+// link resolves every address and returns the data segment of an image: header,
+// ops, data.
+func (p *program) link() ([]byte, error) { return p.linkAt(dataBase) }
+
+// linkAt is link for a program that lies at base.
+func (p *program) linkAt(base uint64) ([]byte, error) {
+	first := base + headerSize
+	dataStart := first + opSize*uint64(len(p.ops)+1)
 	scratch := p.reserve(8)
 	out := make([]byte, headerSize, headerSize+opSize*(len(p.ops)+1)+len(p.data))
 	for i := range p.ops {
-		o := &p.ops[i]
-		for n, w := range o.words {
+		pending := &p.ops[i]
+		o := op{code: pending.code, step: pending.step}
+		for n, w := range pending.words {
 			o.args[n] = w.resolve(dataStart)
 			if w.indirect {
 				o.indirect |= 1 << n
 			}
 		}
-		if !o.to.data {
-			o.to = scratch
+		if !pending.to.data {
+			pending.to = scratch
 		}
-		o.dst = o.to.resolve(dataStart)
+		o.dst = pending.to.resolve(dataStart)
 		var err error
-		if o.op.ok, err = p.resolveLabel(o.ok, i); err != nil {
+		if o.ok, err = p.resolveLabel(pending.ok, i, first); err != nil {
 			return nil, err
 		}
-		if o.op.err, err = p.resolveLabel(o.err, i); err != nil {
+		if o.err, err = p.resolveLabel(pending.err, i, first); err != nil {
 			return nil, err
 		}
-		out = o.op.append(out)
+		out = o.append(out)
 	}
 	// Falling off the end is a defect of the program: it exits at once.
 	out = op{code: unix.SYS_EXIT_GROUP, args: [6]uint64{255}}.append(out)
@@ -238,8 +244,9 @@ func (w word) resolve(dataStart uint64) uint64 {
 	return w.n
 }
 
-// resolveLabel returns the address of the op that l names, seen from op i.
-func (p *program) resolveLabel(l label, i int) (uint64, error) {
+// resolveLabel returns the address of the op that l names, seen from op i, where
+// that of op 0 is first.
+func (p *program) resolveLabel(l label, i int, first uint64) (uint64, error) {
 	index := i + 1
 	if l != next {
 		index = p.labels[l]
@@ -247,7 +254,7 @@ func (p *program) resolveLabel(l label, i int) (uint64, error) {
 	if index < 0 {
 		return 0, fmt.Errorf("forkexec: op %d (%s) jumps to a label that is nowhere", i, Step(p.ops[i].step))
 	}
-	return uint64(dataBase + headerSize + opSize*index), nil
+	return first + opSize*uint64(index), nil
 }
 
 // append adds o as the interpreter reads it.

@@ -304,8 +304,7 @@ func TestMissingStream(t *testing.T) {
 }
 
 // TestDescriptorNumbers starts sessions from callers whose files have all kinds
-// of numbers. (Mutant that lost: the image as a descriptor of its own beyond
-// those of the warden, where os.StartProcess puts others.)
+// of numbers. (Mutant that lost: no file moved out of the way of the others.)
 func TestDescriptorNumbers(t *testing.T) {
 	x := newTarget(t)
 	before := takeCensus()

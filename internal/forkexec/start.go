@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,7 +42,7 @@ var (
 
 // Session is a command inside a target.
 type Session struct {
-	warden *os.Process
+	warden *process
 	link   *os.File
 	pidfd  *os.File
 	modern bool
@@ -93,34 +91,10 @@ func start(ctx context.Context, spec Spec, modern bool) (*Session, error) {
 	s := &Session{warden: warden, link: link, modern: spec.Modern}
 	if err := s.arrive(ctx, spec.Deadline, execR); err != nil {
 		s.abandon()
-		return nil, err
+		return nil, warden.failure(err)
 	}
+	warden.first = nil // it has executed
 	return s, nil
-}
-
-// launch executes the warden.
-func launch(spec *Spec, exec, link, tool *os.File) (*os.Process, error) {
-	data, files, err := compile(spec, exec, link, tool)
-	if err != nil {
-		return nil, err
-	}
-	binary, err := sealed(data)
-	if err != nil {
-		return nil, &Error{StepStartWarden, err}
-	}
-	defer binary.Close()
-	// The image is the last of the warden's own descriptors, which it closes
-	// first: os.StartProcess may put another file at any number beyond them.
-	path := "/proc/self/fd/" + strconv.Itoa(len(files))
-	warden, err := os.StartProcess(path, []string{"outband"}, &os.ProcAttr{
-		Env:   []string{},
-		Files: append(files, binary),
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
-	if err != nil {
-		return nil, &Error{StepStartWarden, errors.Unwrap(err)}
-	}
-	return warden, nil
 }
 
 // arrive waits until the command is executed: end of file on exec, with nothing
@@ -199,7 +173,7 @@ func (s *Session) abandon() {
 		_, _, pidfd, err = s.receive()
 	}
 	s.link.Close()
-	_, _ = s.warden.Wait()
+	s.warden.wait()
 }
 
 // Pidfd refers to the command; it stays open until Wait returns.
@@ -207,7 +181,7 @@ func (s *Session) Pidfd() *os.File { return s.pidfd }
 
 // Warden is the number of the process that owns the session, in the caller's
 // pid namespace, for display.
-func (s *Session) Warden() int { return s.warden.Pid }
+func (s *Session) Warden() int { return s.warden.pid }
 
 // Signal sends sig to the command, or to its process group (6.9) where group
 // is set; on older kernels the command alone gets it.
@@ -228,7 +202,7 @@ func (s *Session) Wait() (Status, error) {
 	defer s.pidfd.Close()
 	defer s.link.Close()
 	// The warden's last message is there when it is gone: one wake-up less.
-	_, _ = s.warden.Wait() // ECHILD where the caller ignores SIGCHLD
+	s.warden.wait()
 	kind, body, _, err := s.receive()
 	switch {
 	case err == nil && kind == messageLost:
