@@ -30,16 +30,16 @@ func (l *lab) cliContests(s scale) []*contest {
 	}
 	claims := []claim{{of: "outband", to: "nsenter", bar: 1.5, goal: 1}}
 	for _, engine := range []struct {
-		c   *oci
-		bar float64
-	}{{l.runc, 0.25}, {l.crun, 0.7}} {
+		c         *oci
+		bar, goal float64
+	}{{l.runc, 1. / 4, 1. / 8}, {l.crun, 0.7, 1. / 3}} {
 		if engine.c == nil {
 			continue
 		}
 		name := filepath.Base(engine.c.runtime)
 		add("outband, "+name+"'s container", l.enter(engine.c.pid, "/bin/true")...)
 		add(name+" exec", engine.c.command("exec", engine.c.id, "/bin/true")...)
-		claims = append(claims, claim{of: "outband, " + name + "'s container", to: name + " exec", bar: engine.bar})
+		claims = append(claims, claim{of: "outband, " + name + "'s container", to: name + " exec", bar: engine.bar, goal: engine.goal})
 	}
 	return []*contest{
 		{title: "Command line", rounds: s.rounds, field: field, claims: claims},

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 )
 
@@ -115,7 +116,7 @@ func number(n float64) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%g", n)
+	return fmt.Sprintf("%g", math.Round(1000*n)/1000)
 }
 
 // cell keeps the bars of pipelines from ending a table's cell.
