@@ -247,8 +247,15 @@ func (p *program) runCommand(f *enterFlags, t *outband.Target, cmd *outband.Cmd,
 	if err != nil {
 		return err
 	}
-	signals := catch()
-	if err := cmd.Start(); err != nil {
+	signals := make(chan os.Signal, 16)
+	caught := make(chan struct{})
+	go func() { // beside the way in: it makes the runtime start threads
+		defer close(caught)
+		catch(signals)
+	}()
+	err = cmd.Start()
+	<-caught
+	if err != nil {
 		record.failed(err)
 		return err
 	}
@@ -304,16 +311,18 @@ var forwarded = map[os.Signal]bool{
 	unix.SIGTERM: false, unix.SIGUSR1: false, unix.SIGUSR2: false,
 }
 
-// catch receives the signals to forward, but for those that outband was told to
-// ignore, by nohup(1) say.
-func catch() chan os.Signal {
-	signals := make(chan os.Signal, 16)
+// catch has the signals to forward sent to a channel, but for those that outband
+// was told to ignore, by nohup(1) say.
+func catch(signals chan<- os.Signal) {
+	var wanted []os.Signal
 	for s := range forwarded {
 		if !signal.Ignored(s) {
-			signal.Notify(signals, s)
+			wanted = append(wanted, s)
 		}
 	}
-	return signals
+	if len(wanted) > 0 { // none would mean all
+		signal.Notify(signals, wanted...)
+	}
 }
 
 // forward passes signals on. The group of the command is orphaned, so that

@@ -27,6 +27,7 @@ import (
 func main() {
 	runtime.LockOSThread()  // the first thread is the one that procfs.FS.Self reads at the least cost
 	throwaway.Main(os.Args) // does not return if this is the first process of a demo
+	slack()
 	os.Exit(run(os.Args[1:]))
 }
 
@@ -132,6 +133,7 @@ func (p *program) command(args []string) (root *cobra.Command, verb string) {
 			}
 		}
 	}
+	root.CompletionOptions.DisableDefaultCmd = verb != "" // not to be built for nothing
 	root.SetOut(os.Stdout)
 	root.SetErr(p.stderr)
 	return root, verb
