@@ -75,7 +75,7 @@ func compile(spec *Spec, exec, link, tool *os.File) (data []byte, files []*os.Fi
 }
 
 func assemble(spec *Spec, exec, link, tool *os.File) *builder {
-	const usual = 320 // ops of a session
+	const usual = 192 // ops of a session
 	b := &builder{
 		program: newProgram(spec.Faults),
 		spec:    spec,
