@@ -39,6 +39,9 @@ type Cmd struct {
 	// Args are the command and its arguments. A command without a slash is
 	// looked up inside, in the PATH that it will have.
 	Args []string
+	// Paths are the files that are tried in order instead of those that the
+	// first of Args may mean; nil: it is looked up.
+	Paths []string
 	// Env is set over the environment of the target's init, as NAME=VALUE.
 	Env []string
 	// Dir is the working directory inside; "" is that of the target's init.

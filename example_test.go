@@ -78,17 +78,19 @@ func ExampleHint() {
 	// "to enter without, say so: --accept-loss seccomp"
 }
 
-func ExampleParseUser() {
-	for _, text := range []string{"1000", "1000:100", "01", "4294967295", "root"} {
-		user, err := outband.ParseUser(text)
-		fmt.Println(user, err)
+// A command runs as a user of the container, found in its own tables.
+func ExampleTarget_LookupUser() {
+	ctx := context.Background()
+	t, err := outband.Open(ctx, "pid:1234")
+	if err != nil {
+		fmt.Println(err)
+		return
 	}
-	// Output:
-	// {1000 0} <nil>
-	// {1000 100} <nil>
-	// {0 0} invalid: user "01"
-	// {0 0} invalid: user "4294967295"
-	// {0 0} invalid: user "root"
+	defer t.Close()
+	c := t.CommandContext(ctx, "id")
+	if c.User, err = t.LookupUser(ctx, "www-data:adm"); err != nil {
+		fmt.Println(err, outband.Hint(err))
+	}
 }
 
 func ExampleParseLosses() {

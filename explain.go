@@ -105,7 +105,7 @@ func (c *Cmd) explainExec(step *forkexec.Error) error {
 	switch {
 	case errors.Is(step.Err, unix.ENOENT):
 		return withHint(fmt.Errorf("%q: %w: %w", c.Args[0], ErrExec, step.Err),
-			"the container's files are seen from outside at /proc/%d/root", c.target.init.PID)
+			"a container without tools is for outband repair, which is planned; its files are seen from outside at /proc/%d/root", c.target.init.PID)
 	case errors.Is(step.Err, unix.ENOEXEC):
 		return withHint(err, "it is a script without #! or a program of another architecture")
 	}

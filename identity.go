@@ -5,8 +5,6 @@ package outband
 import (
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,45 +12,9 @@ import (
 	"github.com/outband/outband/internal/forkexec"
 )
 
-// User is who a command runs as, by number, as the target counts.
-type User struct {
-	UID uint32
-	GID uint32
-}
-
 // noID is the number that no user or group has; setresuid(2) takes it for
 // "leave as it is".
 const noID = 1<<32 - 1
-
-// ParseUser reads UID or UID:GID. A UID alone has group 0, as in docker: the
-// target's passwd, which may say otherwise, is not read.
-//
-// A14 (docs/threat-model.md): only digits are a number, nothing else is; a
-// number that does not fit is not cut.
-func ParseUser(s string) (User, error) {
-	uid, gid, both := strings.Cut(s, ":")
-	if !both {
-		gid = uid
-	}
-	u, uerr := parseID(uid)
-	g, gerr := parseID(gid)
-	if uerr != nil || gerr != nil {
-		return User{}, withHint(fmt.Errorf("%w: user %q", ErrInvalid, s),
-			"a user is UID or UID:GID, decimal numbers below %d; names are not looked up in the target yet", uint32(noID))
-	}
-	if !both {
-		g = 0
-	}
-	return User{u, g}, nil
-}
-
-func parseID(s string) (uint32, error) {
-	n, err := strconv.ParseUint(s, 10, 32)
-	if err != nil || n == noID || strconv.FormatUint(n, 10) != s {
-		return 0, ErrInvalid
-	}
-	return uint32(n), nil
-}
 
 // identity decides who the command is, and where the change can be made: inside,
 // after joining, where every number has one there; else outside, before it.
@@ -131,7 +93,7 @@ func (p *planner) chosenIdentity() error {
 	if u.UID == noID || u.GID == noID { // A14: setresuid(2) would change nothing
 		return fmt.Errorf("%w: user %d:%d", ErrInvalid, u.UID, u.GID)
 	}
-	p.UID, p.GID, p.Groups = u.UID, u.GID, []uint32{}
+	p.UID, p.GID, p.Groups = u.UID, u.GID, p.chosenGroups(u)
 	p.outside = [2]uint32{u.UID, u.GID}
 	if !p.sameUser || p.aloof {
 		uid, uok := p.t.uids.Outside(u.UID)
@@ -142,7 +104,7 @@ func (p *planner) chosenIdentity() error {
 		p.outside = [2]uint32{uid, gid}
 	}
 	if p.aloof {
-		u = User{p.outside[0], p.outside[1]}
+		u.UID, u.GID = p.outside[0], p.outside[1]
 		p.UID, p.GID = u.UID, u.GID
 	}
 	if !p.mayChange() {
@@ -150,12 +112,40 @@ func (p *planner) chosenIdentity() error {
 	}
 	p.after = &forkexec.Identity{
 		UID: [3]uint32{u.UID, u.UID, u.UID}, GID: [3]uint32{u.GID, u.GID, u.GID},
-		SetGroups: !p.t.denied, Groups: []uint32{},
+		SetGroups: !p.t.denied, Groups: p.Groups,
 	}
 	if p.t.denied && len(p.t.ownStatus.Groups) > 0 {
 		return p.dropGroupsOutside()
 	}
 	return nil
+}
+
+// chosenGroups are the supplementary groups that a chosen user can have: those
+// that have a number (A14) where it is given them.
+func (p *planner) chosenGroups(u User) []uint32 {
+	if p.t.denied && len(u.Groups) > 0 {
+		p.note("the user's supplementary groups are left out: the target denies setgroups")
+		return []uint32{}
+	}
+	groups, lost := []uint32{}, []uint32(nil)
+	for _, g := range u.Groups {
+		outside, ok := g, g != noID
+		if ok && (!p.sameUser || p.aloof) {
+			outside, ok = p.t.gids.Outside(g)
+		}
+		switch {
+		case !ok:
+			lost = append(lost, g)
+		case p.aloof:
+			groups = append(groups, outside)
+		default:
+			groups = append(groups, g)
+		}
+	}
+	if lost != nil {
+		p.note("supplementary groups %v of the user are left out: they are not mapped", lost)
+	}
+	return groups
 }
 
 // dropGroupsOutside drops the caller's groups before joining a namespace in

@@ -109,7 +109,7 @@ func (p *planner) validate() error {
 	if len(p.c.Args) == 0 || p.c.Args[0] == "" {
 		return fmt.Errorf("%w: no command", ErrInvalid)
 	}
-	for _, list := range [...][]string{p.c.Args, p.c.Env, {p.c.Dir}} {
+	for _, list := range [...][]string{p.c.Args, p.c.Paths, p.c.Env, {p.c.Dir}} {
 		for _, s := range list {
 			if strings.ContainsRune(s, 0) {
 				return fmt.Errorf("%w: %q contains a NUL byte", ErrInvalid, s)
@@ -159,7 +159,9 @@ func (p *planner) namespaces() error {
 func (p *planner) execution() error {
 	p.Args, p.Dir = p.c.Args, p.c.Dir
 	p.Env = p.environment()
-	p.Paths = searchPath(p.c.Args[0], p.Env)
+	if p.Paths = p.c.Paths; p.Paths == nil {
+		p.Paths = searchPath(p.c.Args[0], p.Env)
+	}
 	p.Streams = "pipes"
 	if p.c.PassStreams {
 		p.Streams = "the caller's own"
@@ -188,6 +190,9 @@ func (p *planner) environment() []string {
 			env = append(env, e)
 		}
 	}
+	if u := p.c.User; u != nil {
+		env = u.environment(env)
+	}
 	for _, e := range p.c.Env {
 		name, _, _ := strings.Cut(e, "=")
 		env = slices.DeleteFunc(env, func(old string) bool { return strings.HasPrefix(old, name+"=") })
@@ -195,6 +200,21 @@ func (p *planner) environment() []string {
 	}
 	if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
 		env = append(env, defaultPath)
+	}
+	return env
+}
+
+// environment puts in env what is the user's own in place of init's.
+func (u *User) environment(env []string) []string {
+	home := u.Home
+	if home == "" {
+		home = "/"
+	}
+	for _, e := range [...][2]string{{"HOME", home}, {"USER", u.Name}, {"LOGNAME", u.Name}, {"SHELL", u.Shell}} {
+		env = slices.DeleteFunc(env, func(old string) bool { return strings.HasPrefix(old, e[0]+"=") })
+		if e[1] != "" {
+			env = append(env, e[0]+"="+e[1])
+		}
 	}
 	return env
 }

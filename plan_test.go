@@ -77,7 +77,7 @@ func set(file, content string) func(*testing.T, recorded, recorded) {
 	return func(_ *testing.T, target, _ recorded) { target[file] = content }
 }
 
-func user(uid, gid uint32) func(*Cmd) { return func(c *Cmd) { c.User = &User{uid, gid} } }
+func user(uid, gid uint32) func(*Cmd) { return func(c *Cmd) { c.User = &User{UID: uid, GID: gid} } }
 
 func only(kinds ...ns.Kind) func(*Cmd) { return func(c *Cmd) { c.Only = kinds } }
 
@@ -130,7 +130,7 @@ var powers = []planTest{
 	{"privileged", "runc", "self-root", status("NoNewPrivs", "1", "Seccomp", "2", "Seccomp_filters", "1"), func(c *Cmd) { c.Privileged = true }},
 	{"privileged where init is not root", "userns", "self-root", nil, func(c *Cmd) { c.Privileged = true }},
 	{"privileged in one's own container", "rootless", "self-user", nil, func(c *Cmd) { c.Privileged = true }},
-	{"privileged and a user", "runc", "self-root", nil, func(c *Cmd) { c.Privileged = true; c.User = &User{1000, 1000} }},
+	{"privileged and a user", "runc", "self-root", nil, func(c *Cmd) { c.Privileged = true; c.User = &User{UID: 1000, GID: 1000} }},
 	{"filters", "runc", "self-root", status("Seccomp", "2", "Seccomp_filters", "3"), nil},
 	{"filters, accepted", "runc", "self-root", status("Seccomp", "2", "Seccomp_filters", "3"), func(c *Cmd) { c.AcceptLoss = []Loss{LossSeccomp} }},
 	{"strict mode", "runc", "self-root", status("Seccomp", "1"), nil},
@@ -164,7 +164,7 @@ var ways = []planTest{
 	{"only net, in the host's pid namespace", "runc", "self-root", func(_ *testing.T, target, self recorded) { target["ns/pid"] = self["ns/pid"] }, only(ns.Net)},
 	{"not the user namespace", "userns", "self-root", nil, only(ns.PID, ns.Mount, ns.Net)},
 	{"not the user namespace, but a user of it", "userns", "self-root", nil, func(c *Cmd) {
-		c.Only, c.User = []ns.Kind{ns.PID, ns.Mount}, &User{0, 1000}
+		c.Only, c.User = []ns.Kind{ns.PID, ns.Mount}, &User{UID: 0, GID: 1000}
 	}},
 	{"shares mounts with the host", "runc", "self-root", func(_ *testing.T, target, self recorded) { target["ns/mnt"] = self["ns/mnt"] }, nil},
 	{"a kernel without time namespaces", "runc", "self-root", func(_ *testing.T, target, self recorded) {

@@ -120,7 +120,7 @@ func drawCmd(t *rapid.T) *Cmd {
 	c.AcceptLoss = rapid.SliceOfDistinct(rapid.SampledFrom([]Loss{LossSeccomp, LossCgroup, LossLSM, LossLimits}), rapid.ID).Draw(t, "accepted")
 	c.Privileged = rapid.IntRange(0, 4).Draw(t, "privileged") == 0
 	if rapid.IntRange(0, 3).Draw(t, "with a user") == 0 {
-		c.User = &User{someIDs.Draw(t, "user"), someIDs.Draw(t, "group")}
+		c.User = &User{UID: someIDs.Draw(t, "user"), GID: someIDs.Draw(t, "group"), Groups: rapid.SliceOfN(someIDs, 0, 3).Draw(t, "groups")}
 	}
 	if rapid.IntRange(0, 3).Draw(t, "only some namespaces") == 0 {
 		c.Only = rapid.SliceOfDistinct(rapid.SampledFrom(ns.Kinds()), rapid.ID).Draw(t, "only")
@@ -237,7 +237,7 @@ func checkIdentity(t *rapid.T, s *snapshot, c *Cmd, plan *Plan, k *task) {
 	}
 	groups := s.state.Groups
 	if c.User != nil {
-		groups = nil
+		groups = chosenGroups(s, c.User, k)
 		if k.uid[0] != k.uid[1] || k.uid[1] != k.uid[2] {
 			t.Errorf("users %v", k.uid)
 		}
@@ -247,6 +247,21 @@ func checkIdentity(t *rapid.T, s *snapshot, c *Cmd, plan *Plan, k *task) {
 	if !slices.Equal(k.groups, groups) && !noted(plan, "supplementary groups stay") {
 		t.Errorf("groups %v, want %v, notes %q", k.groups, groups, plan.Notes)
 	}
+}
+
+// chosenGroups are the supplementary groups of a chosen user that exist, as the
+// caller numbers them.
+func chosenGroups(s *snapshot, u *User, k *task) (groups []uint32) {
+	for _, g := range u.Groups {
+		outside, ok := g, g != noID
+		if !k.shared {
+			outside, ok = s.gids.Outside(g)
+		}
+		if ok && !s.denied {
+			groups = append(groups, outside)
+		}
+	}
+	return groups
 }
 
 func checkLimits(t *rapid.T, s *snapshot, c *Cmd, k *task) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,8 @@ type Target struct {
 
 	treeOnce sync.Once
 	tree     *cgroup.Tree // where sessions are tracked; nil: nowhere
+
+	abandoned atomic.Int32 // readers of its files that could not be ended
 }
 
 // snapshot is what was read of a target's init, all while it lived.

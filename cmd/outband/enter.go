@@ -37,7 +37,8 @@ func (p *program) enterCommand() *cobra.Command {
 		Short:   "Run a command in a container, confined as the container is",
 		Long: `Run a command in a container: in its namespaces and cgroup, with the identity,
 capabilities, no_new_privs, limits, environment and working directory of its
-first process. Without COMMAND: /bin/sh.
+first process. Without COMMAND: the user's shell from the container's passwd,
+else /bin/sh.
 
 Flags end at the first word after TARGET. Standard input, output and error are
 relayed; what COMMAND does not read of a regular file stays unread, of a pipe it
@@ -61,7 +62,7 @@ outband failed; 126 not executable; 127 not found.`,
 func (f *enterFlags) register(c *cobra.Command) {
 	fl := c.Flags()
 	fl.SetInterspersed(false)
-	fl.StringVarP(&f.user, "user", "u", "", "run as `UID[:GID]`, as the target counts")
+	fl.StringVarP(&f.user, "user", "u", "", "run as `USER[:GROUP]`: names of the target, or numbers")
 	fl.StringVarP(&f.dir, "workdir", "w", "", "working `directory` inside")
 	fl.StringArrayVarP(&f.env, "env", "e", nil, "set `NAME=VALUE`, or copy NAME from here (repeatable)")
 	fl.StringVar(&f.envFile, "env-file", "", "`file` of NAME=VALUE lines")
@@ -137,11 +138,12 @@ func (p *program) enterTarget(f *enterFlags, name string, command []string) erro
 		return err
 	}
 	defer t.Close()
-	if len(command) == 0 {
-		command = []string{"/bin/sh"}
-	}
-	cmd := t.CommandContext(ctx, command[0], command[1:]...)
+	cmd := t.CommandContext(ctx, "")
+	cmd.Args = command
 	if err := f.apply(cmd); err != nil {
+		return err
+	}
+	if err := f.lookUp(ctx, t, cmd); err != nil {
 		return err
 	}
 	if f.explain {
@@ -166,13 +168,6 @@ func (f *enterFlags) apply(cmd *outband.Cmd) (err error) {
 	case f.output != "" && f.output != "json":
 		return fmt.Errorf("%w: %q is no output format (json)", outband.ErrInvalid, f.output)
 	}
-	if f.user != "" {
-		user, err := outband.ParseUser(f.user)
-		if err != nil {
-			return err
-		}
-		cmd.User = &user
-	}
 	if f.only != "" {
 		if cmd.Only, err = ns.ParseKinds(f.only); err != nil {
 			return fmt.Errorf("%w: --only: %w", outband.ErrInvalid, err)
@@ -194,6 +189,25 @@ func (f *enterFlags) apply(cmd *outband.Cmd) (err error) {
 	}
 	cmd.Env, err = f.environment()
 	return err
+}
+
+// lookUp asks the files of the target for what was given by name, and for the
+// shell where there is no command. Nothing is read where neither is needed.
+func (f *enterFlags) lookUp(ctx context.Context, t *outband.Target, cmd *outband.Cmd) (err error) {
+	if f.user != "" {
+		if cmd.User, err = t.LookupUser(ctx, f.user); err != nil {
+			return err
+		}
+	}
+	if len(cmd.Args) > 0 {
+		return nil
+	}
+	shell, err := t.Shell(ctx, cmd.User)
+	if err != nil {
+		return err
+	}
+	cmd.Args, cmd.Paths = []string{shell}, []string{shell, "/bin/sh"}
+	return nil
 }
 
 // environment gathers --env-file and --env; a bare NAME copies what the caller

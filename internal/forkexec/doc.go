@@ -26,7 +26,8 @@
 // shepherd.go the processes; layout.go their common ground; program.go the
 // assembler; op.go the instruction; interp_*.s the interpreter; image.go the
 // executable; start.go, launch.go and spawn_*.s the caller's side; list.go what a
-// program looks like.
+// program looks like. reader.go and read.go are a second kind of program, which
+// reads files of a target and can be given up.
 //
 // docs/adr/0001-plan-as-program.md has the alternatives that were measured.
 package forkexec

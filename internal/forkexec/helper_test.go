@@ -39,6 +39,7 @@ var roles = map[string]func() error{
 	"tool":   roleTool,
 	"noexec": roleNoExec,
 	"images": roleImages,
+	"fuse":   roleFuse,
 }
 
 func TestMain(m *testing.M) {

@@ -25,6 +25,12 @@ func launch(spec *Spec, exec, link, tool *os.File) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	return execute(data, files)
+}
+
+// execute starts a child that executes an image made of a program, in a session
+// of its own and without an environment.
+func execute(data []byte, files []*os.File) (*process, error) {
 	image, err := sealed(data)
 	if err != nil {
 		return nil, &Error{StepStartWarden, err}
@@ -39,7 +45,7 @@ func launch(spec *Spec, exec, link, tool *os.File) (*process, error) {
 	if err != nil {
 		return nil, &Error{StepStartWarden, err}
 	}
-	return &process{pid, os.NewFile(uintptr(pidfd), "warden"), first}, nil
+	return &process{pid, os.NewFile(uintptr(pidfd), "pidfd"), first}, nil
 }
 
 // becoming is the program by which a child executes image with files as its
@@ -80,17 +86,20 @@ func (p *process) failure(err error) error {
 	return err
 }
 
-// wait reaps the process.
-func (p *process) wait() {
+// wait reaps the process and returns its exit code, -1 where that is not known:
+// a signal has ended it, or the caller ignores SIGCHLD (ECHILD).
+func (p *process) wait() int {
 	defer p.pidfd.Close()
-	_ = sys.Control(p.pidfd, func(fd int) {
-		for {
-			// ECHILD where the caller ignores SIGCHLD.
-			if err := unix.Waitid(unix.P_PIDFD, fd, nil, unix.WEXITED|unix.WALL, nil); !errors.Is(err, unix.EINTR) {
-				return
+	for {
+		var status unix.WaitStatus
+		_, err := unix.Wait4(p.pid, &status, unix.WALL, nil) // the number is its own until then
+		if !errors.Is(err, unix.EINTR) {
+			if err != nil {
+				return -1
 			}
+			return status.ExitStatus()
 		}
-	})
+	}
 }
 
 // Kill kills the process.

@@ -37,6 +37,7 @@ var systemCalls = map[int64]systemCall{
 	unix.SYS_MMAP:              {"mmap", 6},
 	unix.SYS_OPENAT:            {"openat", 4},
 	unix.SYS_PERSONALITY:       {"personality", 1},
+	unix.SYS_OPENAT2:           {"openat2", 4},
 	unix.SYS_PIDFD_OPEN:        {"pidfd_open", 2},
 	unix.SYS_PIDFD_SEND_SIGNAL: {"pidfd_send_signal", 4},
 	unix.SYS_PPOLL:             {"ppoll", 4},
@@ -60,6 +61,7 @@ var systemCalls = map[int64]systemCall{
 	unix.SYS_SETRESUID:         {"setresuid", 3},
 	unix.SYS_SETSID:            {"setsid", 0},
 	unix.SYS_SOCKETPAIR:        {"socketpair", 4},
+	unix.SYS_STATX:             {"statx", 5},
 	unix.SYS_UMASK:             {"umask", 1},
 	unix.SYS_UNLINKAT:          {"unlinkat", 3},
 	unix.SYS_WAIT4:             {"wait4", 4},
@@ -76,7 +78,12 @@ var systemCalls = map[int64]systemCall{
 // word or block of words holds, &$1 its address; at the first mention stands in
 // braces what it holds at the start.
 func List(spec *Spec) []string {
-	l := lister{program: assemble(spec, nil, nil, nil).program, seen: map[int]int{}, relocated: map[int]word{}}
+	return list(assemble(spec, nil, nil, nil).program)
+}
+
+// list is List for any program.
+func list(p *program) []string {
+	l := lister{program: p, seen: map[int]int{}, relocated: map[int]word{}}
 	for _, r := range l.relocs {
 		l.relocated[r.at] = r.w
 	}

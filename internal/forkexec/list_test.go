@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,18 +74,26 @@ func filteredSpec() *Spec {
 	return s
 }
 
+// reading is the program that reads two files.
+func reading() *program {
+	r := &Reading{Paths: []string{"/etc/passwd", "/etc/group"}}
+	f := placeholder
+	return assembleReader(r, 2500*time.Millisecond, f, f, f, f, f).program
+}
+
 // TestListings compares the programs of some Specs with those looked at before.
 // A difference is to be read as closely as one in the code.
 func TestListings(t *testing.T) {
 	detached, old := plainSpec(), shepherdSpec()
 	detached.Detach, detached.Leave = true, true
 	old.Modern = false
-	for name, spec := range map[string]*Spec{
-		"plain": plainSpec(), "confined": confinedSpec(), "shepherd": shepherdSpec(), "filtered": filteredSpec(), "detached": detached, "old": old,
+	for name, lines := range map[string][]string{
+		"plain": List(plainSpec()), "confined": List(confinedSpec()), "shepherd": List(shepherdSpec()),
+		"filtered": List(filteredSpec()), "detached": List(detached), "old": List(old), "reading": list(reading()),
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join("testdata", name+".golden")
-			got := strings.Join(List(spec), "\n") + "\n"
+			got := strings.Join(lines, "\n") + "\n"
 			if *update {
 				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
@@ -137,6 +146,9 @@ func TestListIsComplete(t *testing.T) {
 				}
 			}
 		}
+	}
+	for _, o := range reading().ops {
+		taken[Step(o.step)] = true
 	}
 	for s := range stepCount {
 		if !taken[s] {

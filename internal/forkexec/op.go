@@ -79,6 +79,8 @@ const (
 	StepExec
 	StepReap
 	StepEndSession
+	StepForkReader
+	StepRead
 	stepCount
 )
 
@@ -123,6 +125,8 @@ var stepNames = [stepCount]string{
 	StepExec:          "execute",
 	StepReap:          "wait for the command",
 	StepEndSession:    "end the session",
+	StepForkReader:    "fork the reader",
+	StepRead:          "read a file",
 }
 
 func (s Step) String() string {

@@ -18,7 +18,7 @@ func (b *builder) warden() {
 	lost, abort, end, gone := b.named("lost"), b.named("abort"), b.named("end"), b.named("gone")
 	b.onFailure(lost)
 
-	b.harden()
+	b.harden("outband-warden")
 	b.forkJoiner()
 	b.expect(b.joiner, b.child, abort)
 	b.reapJoiner()
@@ -37,12 +37,12 @@ func (b *builder) warden() {
 	b.report()
 }
 
-// harden makes the process unreadable, deaf and alone.
-func (b *builder) harden() {
+// harden makes the process unreadable, deaf and alone, and calls it name.
+func (b *builder) harden(name string) {
 	// A1: nothing of a process on its way in can be read or traced (prctl(2),
 	// PR_SET_DUMPABLE); children inherit it until they execute.
 	b.prctl(StepHarden, unix.PR_SET_DUMPABLE, num(0))
-	b.prctl(StepHarden, unix.PR_SET_NAME, b.text("outband-warden"))
+	b.prctl(StepHarden, unix.PR_SET_NAME, b.text(name))
 	b.blockSignals(^uint64(0))
 	b.resetSignals()
 	// A2, A4: whatever the caller or its parents left open is closed for good,

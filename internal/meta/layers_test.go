@@ -32,6 +32,7 @@ var layers = map[string]layer{
 
 	"ns":                knowledge,
 	"engine":            knowledge,
+	"internal/passwd":   knowledge,
 	"internal/procfs":   knowledge,
 	"internal/confine":  knowledge,
 	"internal/cgroup":   knowledge,

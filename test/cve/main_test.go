@@ -21,6 +21,7 @@ import (
 func TestMain(m *testing.M) {
 	rig.Main(m, rig.Attackers{
 		"bomb":        attackBomb,
+		"deadfs":      attackDeadfs,
 		"descriptors": attackDescriptors,
 		"hog":         attackHog,
 		"keyholder":   attackKeyholder,
