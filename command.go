@@ -61,6 +61,7 @@ type Cmd struct {
 	Privileged bool       // with all capabilities in the target's user namespace, without its filters
 	Cgroup     CgroupMode // where it is accounted
 	AcceptLoss []Loss     // parts of the confinement that may be missing
+	Thaw       bool       // thaw a frozen target, which stays so; else it is refused
 	ExposeHost bool       // allows Only that would show the host to the target
 
 	PassStreams bool // hand in Stdin, Stdout, Stderr themselves, which must be *os.File
@@ -164,8 +165,8 @@ func (c *Cmd) Plan() (*Plan, error) {
 // Start starts the command. When it returns nil, the command has been executed
 // inside.
 //
-// Errors: *LossError, *StepError, ErrExec, ErrGone, ErrDeadline, ErrBreakout,
-// ErrInvalid, fs.ErrPermission.
+// Errors: *LossError, *StepError, ErrExec, ErrGone, ErrFrozen, ErrDeadline,
+// ErrBreakout, ErrInvalid, fs.ErrPermission.
 func (c *Cmd) Start() error {
 	if c.plan != nil {
 		return errors.New("outband: Cmd started twice")
@@ -182,6 +183,9 @@ func (c *Cmd) Start() error {
 		return err
 	}
 	c.plan = plan
+	if err := c.thaw(seen, plan); err != nil {
+		return err
+	}
 	if err := c.start(plan); err != nil {
 		return c.explain(err)
 	}

@@ -13,6 +13,8 @@ var (
 	ErrNotFound      = errors.New("no such container")
 	ErrAmbiguous     = errors.New("more than one container")
 	ErrNotRunning    = errors.New("not running")
+	ErrFrozen        = errors.New("the container is frozen")
+	ErrNoProcess     = errors.New("no such process in the container")
 	ErrGone          = errors.New("the container is going away")
 	ErrNotDescendant = errors.New("not in a pid namespace below one's own")
 	ErrOwnNamespace  = errors.New("that is one's own namespace")

@@ -5,11 +5,28 @@ package outband
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/outband/outband/internal/cgroup"
 	"github.com/outband/outband/internal/forkexec"
 	"github.com/outband/outband/internal/procfs"
 )
+
+// placement decides the cgroups.
+func (p *planner) placement() error {
+	if p.InitStopped = p.t.status.State == 'T'; p.InitStopped {
+		p.note("the target's init is stopped by a signal")
+	}
+	if p.c.Cgroup == CgroupNone || slices.Contains(p.c.AcceptLoss, LossCgroup) {
+		p.note("accounted outside of the target's cgroup")
+		if len(p.t.frozen) > 0 {
+			p.note("the target is frozen: what the command asks of its processes waits")
+		}
+		return nil
+	}
+	p.inTarget, p.Cgroup = true, cgroup.Unified(p.t.groups)
+	return p.freeze()
+}
 
 // openGroup makes the session's cgroup; without one a shepherd does its work.
 func (c *Cmd) openGroup(spec *forkexec.Spec, plan *Plan) {

@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/outband/outband/internal/cgroup"
 	"github.com/outband/outband/internal/confine"
 	"github.com/outband/outband/internal/forkexec"
 	"github.com/outband/outband/internal/procfs"
@@ -41,10 +40,12 @@ type Plan struct {
 	OOMScoreAdj int       `json:"oom_score_adj"`
 	Limits      []Limit   `json:"limits"` // resource limits that are set; others are as the caller's
 
-	Scheduling SchedulingPlan `json:"scheduling"`
-	Cgroup     string         `json:"cgroup"` // of the unified hierarchy; empty: the caller's
-	Streams    string         `json:"streams"`
-	Notes      []string       `json:"notes"` // in what it is weaker than init, and what was asked for beyond it
+	Scheduling  SchedulingPlan `json:"scheduling"`
+	Cgroup      string         `json:"cgroup"`                 // of the unified hierarchy; empty: the caller's
+	Thaw        []string       `json:"thaw,omitempty"`         // frozen cgroups of the target that are thawed, and stay so
+	InitStopped bool           `json:"init_stopped,omitempty"` // by a signal: the target is as good as frozen
+	Streams     string         `json:"streams"`
+	Notes       []string       `json:"notes"` // in what it is weaker than init, and what was asked for beyond it
 
 	limits        []forkexec.Limit
 	sched         forkexec.Scheduling
@@ -200,21 +201,6 @@ func (p *planner) environment() []string {
 	}
 	if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
 		env = append(env, defaultPath)
-	}
-	return env
-}
-
-// environment puts in env what is the user's own in place of init's.
-func (u *User) environment(env []string) []string {
-	home := u.Home
-	if home == "" {
-		home = "/"
-	}
-	for _, e := range [...][2]string{{"HOME", home}, {"USER", u.Name}, {"LOGNAME", u.Name}, {"SHELL", u.Shell}} {
-		env = slices.DeleteFunc(env, func(old string) bool { return strings.HasPrefix(old, e[0]+"=") })
-		if e[1] != "" {
-			env = append(env, e[0]+"="+e[1])
-		}
 	}
 	return env
 }
@@ -378,14 +364,4 @@ func (p *planner) resourceLimits(mayRaise bool) {
 			p.Limits = append(p.Limits, Limit{names[resource], want.Cur, want.Max})
 		}
 	}
-}
-
-// placement decides the cgroups.
-func (p *planner) placement() error {
-	if p.c.Cgroup == CgroupNone || slices.Contains(p.c.AcceptLoss, LossCgroup) {
-		p.note("accounted outside of the target's cgroup")
-		return nil
-	}
-	p.inTarget, p.Cgroup = true, cgroup.Unified(p.t.groups)
-	return nil
 }

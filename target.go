@@ -50,7 +50,9 @@ type snapshot struct {
 	groups     []procfs.Group
 	ownGroups  []procfs.Group
 	env        []string
-	own        ns.Set // namespaces of the caller at that time
+	frozen     []cgroup.Freezer // what keeps it frozen
+	looked     time.Time        // when that was asked
+	own        ns.Set           // namespaces of the caller at that time
 	ownStatus  procfs.Status
 	ownState   confine.State
 }
@@ -210,7 +212,11 @@ func (t *Target) read() (err error) {
 		return t.readError("environment", err)
 	}
 	t.env = procfs.Strings(b)
-	return t.readSelf(t.fs)
+	if err := t.readSelf(t.fs); err != nil {
+		return err
+	}
+	t.snapshot.look(t.fs)
+	return nil
 }
 
 // readSelf reads what the caller is, on the thread that asks.
@@ -251,11 +257,18 @@ func (t *Target) here() (*snapshot, error) {
 	}
 	defer self.Close()
 	own, err := ns.Of(self.File())
-	if err != nil || own == t.own {
+	stale := time.Since(t.looked) > freshness
+	if err != nil || own == t.own && !stale {
 		return &t.snapshot, err
 	}
 	s := t.snapshot
-	return &s, s.readSelf(t.fs)
+	if own != t.own {
+		err = s.readSelf(t.fs)
+	}
+	if err == nil && stale {
+		s.look(t.fs)
+	}
+	return &s, err
 }
 
 // readMaps reads what the numbers of users and groups are inside.

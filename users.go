@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -202,4 +203,19 @@ func (t *Target) readFiles(ctx context.Context, paths ...string) ([]forkexec.Con
 		return nil, fmt.Errorf("read its %s: %w", paths[0], err)
 	}
 	return contents, t.Alive()
+}
+
+// environment puts in env what is the user's own in place of init's.
+func (u *User) environment(env []string) []string {
+	home := u.Home
+	if home == "" {
+		home = "/"
+	}
+	for _, e := range [...][2]string{{"HOME", home}, {"USER", u.Name}, {"LOGNAME", u.Name}, {"SHELL", u.Shell}} {
+		env = slices.DeleteFunc(env, func(old string) bool { return strings.HasPrefix(old, e[0]+"=") })
+		if e[1] != "" {
+			env = append(env, e[0]+"="+e[1])
+		}
+	}
+	return env
 }

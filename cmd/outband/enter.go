@@ -83,7 +83,7 @@ func (f *enterFlags) register(c *cobra.Command) {
 	fl.BoolVarP(&f.terminal, "tty", "t", false, "a terminal always (not in this version)")
 	fl.BoolVarP(&f.noTerminal, "no-tty", "T", false, "a terminal never")
 	fl.BoolVarP(&f.interactive, "interactive", "i", false, "accepted without effect")
-	fl.BoolVar(&f.thaw, "thaw", false, "thaw a frozen target for it (not in this version)")
+	fl.BoolVar(&f.thaw, "thaw", false, "thaw a frozen target, which stays so")
 	_ = fl.MarkHidden("interactive")
 }
 
@@ -161,8 +161,6 @@ func (f *enterFlags) apply(cmd *outband.Cmd) (err error) {
 	switch {
 	case f.terminal:
 		return &outband.UnsupportedError{Feature: "a terminal (-t)", Since: "the next version of outband"}
-	case f.thaw:
-		return &outband.UnsupportedError{Feature: "--thaw", Since: "the next version of outband"}
 	case f.cgroup != "target" && f.cgroup != "none":
 		return fmt.Errorf("%w: --cgroup %q is neither target nor none", outband.ErrInvalid, f.cgroup)
 	case f.output != "" && f.output != "json":
@@ -181,7 +179,7 @@ func (f *enterFlags) apply(cmd *outband.Cmd) (err error) {
 	if f.cgroup == "none" {
 		cmd.Cgroup = outband.CgroupNone
 	}
-	cmd.Dir, cmd.Privileged, cmd.ExposeHost = f.dir, f.privileged, f.exposeHost
+	cmd.Dir, cmd.Privileged, cmd.ExposeHost, cmd.Thaw = f.dir, f.privileged, f.exposeHost, f.thaw
 	cmd.PassStreams, cmd.Leave, cmd.Detach = f.passStreams, f.leave, f.detach
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if f.noInput && !f.passStreams {
@@ -250,7 +248,7 @@ func (p *program) runCommand(f *enterFlags, t *outband.Target, cmd *outband.Cmd,
 		return err
 	}
 	if !f.quiet {
-		p.warn(f)
+		p.warn(f, plan)
 	}
 	if f.debug {
 		for _, note := range plan.Notes {
@@ -297,8 +295,15 @@ func (p *program) runCommand(f *enterFlags, t *outband.Target, cmd *outband.Cmd,
 	return exitCode(cmd.ProcessState)
 }
 
-// warn says what was asked for beyond the target's own confinement.
-func (p *program) warn(f *enterFlags) {
+// warn says what was asked for beyond the target's own confinement, and what it
+// is like.
+func (p *program) warn(f *enterFlags, plan *outband.Plan) {
+	if plan.InitStopped {
+		p.say("note: the container's init is stopped by a signal: what it would do waits")
+	}
+	if len(plan.Thaw) > 0 {
+		p.say("warning: --thaw: the container goes on, also when the command has ended")
+	}
 	if f.privileged {
 		p.say("warning: --privileged: the command may more than the container's own init")
 	}
