@@ -124,7 +124,7 @@ func (p *program) command(args []string) (root *cobra.Command, verb string) {
 	root.PersistentFlags().StringVar(&p.runDir, "run-dir", registry.Default(os.Geteuid(), os.Getenv), "where sessions are recorded")
 	_ = root.PersistentFlags().MarkHidden("run-dir")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	for _, v := range []func() *cobra.Command{p.enterCommand, p.demoCommand, p.versionCommand} {
+	for _, v := range []func() *cobra.Command{p.enterCommand, p.inspectCommand, p.demoCommand, p.versionCommand} {
 		c := v()
 		root.AddCommand(c)
 		for _, arg := range args {
