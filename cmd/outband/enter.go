@@ -151,7 +151,7 @@ func (p *program) enterTarget(f *enterFlags, name string, command []string) erro
 		if err != nil {
 			return err
 		}
-		return explain(os.Stdout, plan, f.output)
+		return explain(p.stdout, plan, f.output)
 	}
 	return p.runCommand(f, t, cmd, cancel)
 }
@@ -273,7 +273,7 @@ func (p *program) runCommand(f *enterFlags, t *outband.Target, cmd *outband.Cmd,
 	}
 	record.started(cmd.Process)
 	if f.detach {
-		return record.detach(os.Stdout)
+		return record.detach(p.stdout)
 	}
 	timedOut := false
 	if f.timeout > 0 {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,11 +20,15 @@ import (
 // explain prints a plan, for people or as JSON.
 func explain(w io.Writer, plan *outband.Plan, format string) error {
 	if format == "json" {
-		b, err := json.MarshalIndent(plan, "", "  ")
+		b, err := safetext.Marshal(plan)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(w, "%s\n", b)
+		var out bytes.Buffer
+		if err := json.Indent(&out, b, "", "  "); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "%s\n", out.Bytes())
 		return err
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -33,8 +33,8 @@ func main() {
 
 // program is what the verbs share.
 type program struct {
-	runDir string
-	stderr io.Writer
+	runDir         string
+	stdout, stderr io.Writer // what is printed passes internal/safetext
 }
 
 // exitStatus is an exit code that is not about an error of outband's own.
@@ -61,7 +61,7 @@ const (
 
 // run carries out one command line and returns the exit code.
 func run(args []string) int {
-	p := &program{stderr: safetext.NewWriter(os.Stderr)}
+	p := &program{stdout: safetext.NewWriter(os.Stdout), stderr: safetext.NewWriter(os.Stderr)}
 	root, verb := p.command(args)
 	root.SetArgs(args)
 	err := root.Execute()
@@ -134,7 +134,7 @@ func (p *program) command(args []string) (root *cobra.Command, verb string) {
 		}
 	}
 	root.CompletionOptions.DisableDefaultCmd = verb != "" // not to be built for nothing
-	root.SetOut(os.Stdout)
+	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	return root, verb
 }

@@ -161,10 +161,11 @@ func (e *encoder) key(name string) {
 	e.buf = append(appendString(e.buf, name), ':')
 }
 
-// list appends a slice or an array. A slice of bytes is base64, an array of
-// them a list of numbers, as in encoding/json.
+// list appends a slice or an array. A slice of bytes is base64 unless they have
+// an encoding of their own, an array of them a list of numbers, as in
+// encoding/json.
 func (e *encoder) list(v reflect.Value) error {
-	if v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8 {
+	if v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8 && !foreign(v.Type().Elem()) {
 		e.bytes(v.Bytes())
 		return nil
 	}

@@ -269,3 +269,17 @@ func BenchmarkMarshal(b *testing.B) {
 		}
 	}
 }
+
+// A grade is a byte that has a text.
+type grade uint8
+
+func (g grade) MarshalText() ([]byte, error) { return []byte{'A' + byte(g)}, nil }
+
+// A list of bytes that have an encoding of their own is a list, as in
+// encoding/json.
+func TestMarshalBytesWithText(t *testing.T) {
+	got, err := Marshal(struct{ Grades []grade }{[]grade{0, 2}})
+	if want := `{"Grades":["A","C"]}`; err != nil || string(got) != want {
+		t.Errorf("%s, %v, want %s", got, err, want)
+	}
+}
