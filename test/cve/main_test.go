@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 		"outside":     attackOutside,
 		"report":      attackReport,
 		"robber":      attackRobber,
+		"venom":       attackVenom,
 		"where":       attackWhere,
 		"writer":      attackWriter,
 	})
