@@ -22,6 +22,7 @@ type Facts struct {
 	Name        string            `json:"name"`
 	Engine      string            `json:"engine"` // "bare": found by what the kernel shows
 	Init        ProcessFacts      `json:"init"`
+	State       string            `json:"state"`      // running; paused: its cgroup is frozen; stopped: its init is, by a signal
 	Namespaces  map[string]uint64 `json:"namespaces"` // inode numbers
 	Shared      []string          `json:"shared"`     // with the caller
 	Confinement Confinement       `json:"confinement"`
@@ -98,10 +99,22 @@ type Difference struct {
 // Errors: ErrGone.
 func (t *Target) Inspect() (*Facts, error) {
 	return &Facts{
-		Name: t.name, Engine: "bare", Init: processFacts(t.init, t.status),
+		Name: t.name, Engine: "bare", Init: processFacts(t.init, t.status), State: t.runState(),
 		Namespaces: inodes(t.namespaces), Shared: t.shared(),
 		Confinement: t.confinement(t.state, t.groups),
 	}, t.Alive()
+}
+
+// runState says whether the target runs, as far as that was seen when it was
+// opened.
+func (t *Target) runState() string {
+	switch {
+	case len(t.frozen) > 0:
+		return "paused"
+	case t.status.State == 'T':
+		return "stopped"
+	}
+	return "running"
 }
 
 // InspectProcess is Inspect with a process, given by its number inside, that is

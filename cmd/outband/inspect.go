@@ -119,6 +119,7 @@ func showFacts(w io.Writer, f *outband.Facts) error {
 	}
 	row("target", f.Name)
 	row("init", who(f.Init))
+	row("state", f.State)
 	if f.Process != nil {
 		row("process", who(f.Process.ProcessFacts))
 	}

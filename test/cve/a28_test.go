@@ -94,6 +94,9 @@ func TestA28(t *testing.T) {
 			if r := enter(tool, "true"); r.Code != 125 || !strings.Contains(r.Err, "frozen: cgroup /") || !strings.Contains(r.Err, "hint: --thaw") {
 				t.Errorf("%+v", r)
 			}
+			if r := tool.In(t).Run("inspect", pid); r.Code != 0 || !strings.Contains(r.Out, " paused\n") {
+				t.Errorf("shown: %+v", r)
+			}
 			if r := enter(tool, "--cgroup", "none", "echo", "x"); r.Code != 0 || r.Out != "x\n" {
 				t.Errorf("outside of its cgroup: %+v", r)
 			}
@@ -144,5 +147,8 @@ func TestA28Stopped(t *testing.T) {
 	r := rig.Build(t).Run("enter", "-n", fmt.Sprint(c.Pid()), "echo", "x")
 	if r.Code != 0 || r.Out != "x\n" || !strings.Contains(r.Err, "init is stopped") {
 		t.Errorf("%+v", r)
+	}
+	if r := rig.Build(t).Run("inspect", fmt.Sprint(c.Pid())); r.Code != 0 || !strings.Contains(r.Out, " stopped\n") {
+		t.Errorf("shown: %+v", r)
 	}
 }
