@@ -22,10 +22,8 @@ func (c *Cmd) explain(err error) error {
 		if cerr := c.ctx.Err(); cerr != nil {
 			return cerr
 		}
-		if late := c.target.snapshot; c.plan.inTarget { // meanwhile
-			if late.look(c.target.fs); len(late.frozen) > 0 {
-				return fmt.Errorf("%w: cgroup %s", ErrFrozen, late.frozen[0].Path)
-			}
+		if group := c.frozenMeanwhile(); group != "" {
+			return fmt.Errorf("%w: cgroup %s", ErrFrozen, group)
 		}
 		return fmt.Errorf("%w: something of the container does not respond, a file system perhaps", ErrDeadline)
 	case errors.Is(err, forkexec.ErrKilled):

@@ -65,3 +65,16 @@ func (p *planner) freeze() error {
 	p.note("the target is thawed, and stays so: cgroup %s (--thaw)", strings.Join(names, ", "))
 	return nil
 }
+
+// frozenMeanwhile is the group that was frozen since the plan was made; "" if
+// there is none.
+func (c *Cmd) frozenMeanwhile() string {
+	if c.plan == nil || !c.plan.inTarget {
+		return ""
+	}
+	late := c.target.snapshot
+	if late.look(c.target.fs); len(late.frozen) > 0 {
+		return late.frozen[0].Path
+	}
+	return ""
+}

@@ -79,7 +79,7 @@ func TestA28(t *testing.T) {
 	begin(t)
 	tool := rig.Build(t)
 	mutant := rig.Build(t, rig.Change{File: "placement.go", Old: "return p.freeze()", New: "return nil"},
-		rig.Change{File: "explain.go", Old: "c.plan.inTarget { // meanwhile", New: "false {"})
+		rig.Change{File: "explain.go", Old: `group != ""`, New: "false && group != \"\""})
 	for name, start := range freezables(t) {
 		t.Run(name, func(t *testing.T) {
 			c := start(t)
