@@ -73,7 +73,7 @@ func TestA31(t *testing.T) {
 	if r := untold.Run(inside...); strings.Contains(r.Err, "its pid limit is reached") {
 		t.Errorf("the mutant tells it as well: %+v", r)
 	}
-	always := rig.Build(t, rig.Change{File: "plan.go", Old: "p.c.Cgroup == CgroupNone", New: "false"})
+	always := rig.Build(t, rig.Change{File: "placement.go", Old: "p.c.Cgroup == CgroupNone", New: "false"})
 	if r := always.Run(outside...); r.Code == 0 {
 		t.Errorf("the mutant, which is always accounted inside, enters as well: %+v", r)
 	}
