@@ -62,6 +62,7 @@ type Confinement struct {
 	Limits      map[string]Bound `json:"limits"` // named as in /proc/PID/limits
 	OOMScoreAdj int              `json:"oom_score_adj"`
 	Umask       uint32           `json:"umask"`
+	Scheduling  SchedulingPlan   `json:"scheduling"`
 }
 
 // CapSets are the capability sets as bit masks in hexadecimal.
@@ -150,7 +151,11 @@ func (t *Target) compare(facts *Facts, p *procfs.Process) error {
 	if err != nil {
 		return err
 	}
-	state, err := confine.Read(p.Dir, status)
+	stat, err := p.Dir.ReadFile("stat")
+	if err != nil {
+		return err
+	}
+	state, err := confine.Read(p.Dir, status, stat)
 	if err != nil {
 		return err
 	}
@@ -252,6 +257,8 @@ func (t *Target) confinement(s confine.State, groups []procfs.Group) Confinement
 		Caps:       CapSets{hex(s.Caps.Effective), hex(s.Caps.Permitted), hex(s.Caps.Inheritable), hex(s.Caps.Bounding), hex(s.Caps.Ambient)},
 		NoNewPrivs: s.NoNewPrivs, Seccomp: Seccomp{seccompMode(s.Seccomp), s.Filters}, LSM: s.Label,
 		Cgroup: cgroup.Unified(groups), Limits: map[string]Bound{}, OOMScoreAdj: s.OOMScoreAdj, Umask: s.Umask,
+		Scheduling: SchedulingPlan{s.Scheduling.PolicyName(), s.Scheduling.Nice, s.Scheduling.Priority, s.Scheduling.IOPriority,
+			s.Scheduling.CPUs, s.Scheduling.TimerSlack, s.Scheduling.Personality},
 	}
 	for i, name := range procfs.LimitNames() {
 		c.Limits[name] = Bound{s.Limits[i].Cur, s.Limits[i].Max}

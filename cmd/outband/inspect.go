@@ -204,6 +204,14 @@ func fields(namespaces map[string]uint64, c outband.Confinement) [][2]string {
 		add("limit: "+name, "%s, at most %s", limit(c.Limits[name].Soft), limit(c.Limits[name].Hard))
 	}
 	add("oom_score_adj", "%d", c.OOMScoreAdj)
+	s := c.Scheduling
+	add("policy", "%s", s.Policy)
+	add("nice", "%d", s.Nice)
+	add("realtime_priority", "%d", s.Priority)
+	add("io_priority", "%d", s.IOPriority)
+	add("cpus", "%s", s.CPUs)
+	add("timer_slack", "%d", s.TimerSlack)
+	add("personality", "%08x", s.Personality)
 	add("umask", "%04o", c.Umask)
 	return rows
 }
