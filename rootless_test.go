@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/outband/outband/internal/testutil"
 	"github.com/outband/outband/internal/throwaway"
 	"github.com/outband/outband/ns"
@@ -99,6 +101,11 @@ func TestToolsOfUsers(t *testing.T) {
 					t.Fatal(err, Hint(err))
 				}
 				defer target.Close()
+				// The tool reaps its container, and ends with it.
+				defer func() {
+					_ = target.Signal(unix.SIGKILL)
+					within(t, "the end of "+name, func() { _ = cmd.Wait() })
+				}()
 				if got := run(t, target.Command("/usr/bin/id", "-u")); strings.TrimSpace(got) != test.uid {
 					t.Errorf("user %q, want %s", got, test.uid)
 				}
