@@ -27,7 +27,6 @@ import (
 func main() {
 	runtime.LockOSThread()  // the first thread is the one that procfs.FS.Self reads at the least cost
 	throwaway.Main(os.Args) // does not return if this is the first process of a demo
-	slack()
 	os.Exit(run(os.Args[1:]))
 }
 
