@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -178,6 +179,8 @@ func byName(t *testing.T, tool *rig.Tool) rig.Result {
 		t.Fatal(err)
 	}
 	defer forget()
+	const tick = 10 * time.Millisecond // of the clock of start times (USER_HZ): by it the two are told apart
+	time.Sleep(2 * tick)
 	replace(t, victim)
 	return tool.Run("enter", "-n", "web", "uname", "-n")
 }
