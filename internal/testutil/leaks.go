@@ -97,7 +97,7 @@ func (s state) diff(now state) []string {
 }
 
 // transient facts may end without anybody's fault: an earlier test's thread
-// closes a descriptor, another program's cgroup or terminal goes.
+// closes a descriptor, another program's cgroup goes.
 func transient(fact string) bool {
 	for _, kind := range []string{"mount ", "ip_forward ", "packet filter "} {
 		if strings.HasPrefix(fact, kind) {

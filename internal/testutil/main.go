@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,8 +25,8 @@ const settleTime = 2 * time.Second
 // Main is the whole of a package's TestMain. It becomes a stage or an applet
 // where the binary was executed as one, takes the power to reboot the machine
 // from the process, runs the tests, and fails the run if mounts, IP forwarding,
-// packet filters or cgroups with outband-… in the name are not what they were, or
-// if there are more terminals. It does not return.
+// packet filters or cgroups with outband-… in the name are not what they were. It
+// does not return.
 func Main(m *testing.M) {
 	// Before anything else: a stage must be single-minded, and have rights.
 	throwaway.Main(os.Args)
@@ -87,9 +86,6 @@ func hostState() state {
 	for _, rule := range packetFilters() {
 		s["packet filter "+rule] = true
 	}
-	for n := range terminals() {
-		s[fmt.Sprintf("terminal %d", n+1)] = true
-	}
 	return s
 }
 
@@ -115,16 +111,6 @@ func packetFilters() (rules []string) {
 		}
 	}
 	return rules
-}
-
-// terminals is how many pseudo-terminals the machine has, of all devpts.
-func terminals() int {
-	for _, line := range readLines("/proc/sys/kernel/pty/nr") {
-		if n, err := strconv.Atoi(line); err == nil {
-			return n
-		}
-	}
-	return 0
 }
 
 // settle returns what differs from before all the time until limit. What comes

@@ -158,9 +158,9 @@ func TestMainSeesChanges(t *testing.T) {
 }
 
 func TestDiff(t *testing.T) {
-	before := state{"mount a": true, "cgroup a": true, "ip_forward 0": true, "packet filter a": true, "terminal 1": true}
-	now := state{"mount b": true, "cgroup b": true, "ip_forward 1": true, "terminal 2": true}
-	want := "+ cgroup b,+ ip_forward 1,+ mount b,+ terminal 2,- ip_forward 0,- mount a,- packet filter a"
+	before := state{"mount a": true, "cgroup a": true, "ip_forward 0": true, "packet filter a": true}
+	now := state{"mount b": true, "cgroup b": true, "ip_forward 1": true}
+	want := "+ cgroup b,+ ip_forward 1,+ mount b,- ip_forward 0,- mount a,- packet filter a"
 	if got := strings.Join(before.diff(now), ","); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -21,11 +21,17 @@ func Nspawn() *Engine {
 			if err := image.unpack(h.Path(root)); err != nil {
 				return 0, err
 			}
-			args := append([]string{"systemd-nspawn", "-q", "--register=no", "--keep-unit", "--private-network",
-				"--link-journal=no", "--resolv-conf=off", "--timezone=off", "--console=pipe", "-M", name, "-D", root}, o.Extra...)
+			args := append(append(nspawn(name, root), "--console=pipe"), o.Extra...)
 			return h.background(ctx, h.inGroup(name, append(args, o.args(image)...)...))
 		},
 	}
+}
+
+// nspawn is the command line that all its containers have in common: nobody is
+// told of them, and nothing of the host's is written to.
+func nspawn(name, root string) []string {
+	return []string{"systemd-nspawn", "-q", "--register=no", "--keep-unit", "--private-network", "--link-journal=no",
+		"--resolv-conf=off", "--timezone=off", "-M", name, "-D", root}
 }
 
 // inGroup prepares a command that runs in a cgroup of its own, in the two
@@ -65,7 +71,7 @@ func runBubblewrap(ctx context.Context, h *Host, name string, image *Image, o Op
 		return 0, err
 	}
 	args = append([]string{"sh", "-c", `exec "$0" "$@"` + opened}, append(args, o.Extra...)...)
-	return h.background(ctx, h.Command(append(args, o.args(image)...)...))
+	return h.background(ctx, h.as(append(args, o.args(image)...)...))
 }
 
 // allowAll is a program of one instruction, BPF_RET SECCOMP_RET_ALLOW, in the
@@ -86,9 +92,38 @@ func Unshare() *Engine {
 			}
 			args := append([]string{"unshare", "--fork", "--pid", "--mount", "--net", "--ipc", "--uts", "--kill-child",
 				"--root=" + root, "--mount-proc"}, o.Extra...)
-			cmd := h.Command(append(args, o.args(image)...)...)
+			cmd := h.as(append(args, o.args(image)...)...)
 			cmd.Env = []string{"PATH=/bin:/sbin"}
 			return h.background(ctx, cmd)
 		},
 	}
+}
+
+// rootless is an engine as the host's ordinary user runs it.
+func rootless(e *Engine, more ...Program) *Engine {
+	root := e.setup
+	e.Name, e.User, e.Needs = e.Name+"-rootless", &User{userID, userID}, append(e.Needs, more...)
+	e.setup = func(ctx context.Context, h *Host) error {
+		if root != nil {
+			if err := root(ctx, h); err != nil {
+				return err
+			}
+		}
+		return h.addUser()
+	}
+	return e
+}
+
+// BubblewrapRootless is a user's bwrap.
+func BubblewrapRootless() *Engine { return rootless(Bubblewrap()) }
+
+// UnshareRootless is a user's unshare, who is root inside.
+func UnshareRootless() *Engine {
+	e := rootless(Unshare())
+	run := e.run
+	e.run = func(ctx context.Context, h *Host, name string, image *Image, o Options) (int, error) {
+		o.Extra = append([]string{"--user", "--map-root-user"}, o.Extra...)
+		return run(ctx, h, name, image, o)
+	}
+	return e
 }

@@ -73,7 +73,8 @@ func (o Options) args(image *Image) []string {
 // Engines are all of them.
 func Engines() []*Engine {
 	return []*Engine{
-		RunC(), Crun(), Docker(), Containerd(), Podman(), PodmanRootless(), LXC(), Nspawn(), Bubblewrap(), Unshare(),
+		RunC(), Crun(), Docker(), Containerd(), Podman(), PodmanRootless(), LXC(), LXCRootless(), Nspawn(),
+		Bubblewrap(), BubblewrapRootless(), Unshare(), UnshareRootless(),
 	}
 }
 

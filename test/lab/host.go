@@ -38,6 +38,8 @@ type Host struct {
 	keeper *exec.Cmd
 	log    *os.File // what the keeper and the init say
 	ended  chan struct{}
+	once   sync.Once
+	closed error // what Close has returned
 
 	mu     sync.Mutex
 	last   int
@@ -228,8 +230,13 @@ func (h *Host) Path(path string) string {
 }
 
 // Close ends the host with all that is on it, and removes its cgroups. It
-// returns an error if something is left.
+// returns an error if something is left; the same if it is called again.
 func (h *Host) Close() error {
+	h.once.Do(func() { h.closed = h.close() })
+	return h.closed
+}
+
+func (h *Host) close() error {
 	// Not close: the descriptor is in use by listen.
 	_ = unix.Shutdown(int(h.link.Fd()), unix.SHUT_RDWR)
 	ended := make(chan error, 1)

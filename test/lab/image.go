@@ -94,6 +94,11 @@ func (i *Image) unpack(dir string) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
+	return i.fill(dir)
+}
+
+// fill writes the image's files below an empty directory.
+func (i *Image) fill(dir string) error {
 	for _, f := range i.Files {
 		path := filepath.Join(dir, f.Path)
 		var err error

@@ -224,6 +224,48 @@ func TestEngines(t *testing.T) {
 	}
 }
 
+// TestTerminalsGo: terminals of a host's own devpts are counted by the machine;
+// they end with the host. Others may open some at the same time, hence several
+// tries.
+func TestTerminalsGo(t *testing.T) {
+	for range 5 {
+		if with, after := terminals(t); after < with {
+			return
+		}
+	}
+	t.Error("a host that has ended leaves its terminals")
+}
+
+// terminals counts the machine's while a host has one, and after its end.
+func terminals(t *testing.T) (with, after int) {
+	t.Helper()
+	count := func() int {
+		n, err := strconv.Atoi(strings.TrimSpace(read(t, "/proc/sys/kernel/pty/nr")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	h := bare(t)
+	cmd := h.Command("sh", "-c", "exec 3<>/dev/ptmx && ls /dev/pts/0 && sleep 1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := poll(t.Context(), func() error {
+		if said := cmd.Said(); said != "/dev/pts/0\n" {
+			return errors.New("no terminal: " + said)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	with = count()
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	return with, count()
+}
+
 // TestRunFails: what cannot run is an error that says why, not a wait.
 func TestRunFails(t *testing.T) {
 	for _, e := range []*Engine{RunC(), Bubblewrap(), Unshare()} {

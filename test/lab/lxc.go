@@ -19,9 +19,17 @@ func LXC() *Engine {
 	}
 }
 
+// LXCRootless is a user's LXC: no cgroup of its own, and ids of the user's.
+func LXCRootless() *Engine { return rootless(LXC(), Program{"newuidmap", "uidmap"}) }
+
+// lxcRootless is what a user's container has besides.
+const lxcRootless = `lxc.idmap = u 0 100000 65536
+lxc.idmap = g 0 100000 65536
+`
+
 // lxcConfig is a container without a network; what it runs is its init.
 const lxcConfig = `lxc.uts.name = %[1]s
-lxc.rootfs.path = dir:/var/lib/lxc/%[1]s/rootfs
+lxc.rootfs.path = dir:%[3]s/rootfs
 lxc.net.0.type = empty
 lxc.apparmor.profile = unconfined
 lxc.cap.drop = sys_module mac_admin mac_override sys_time
@@ -37,10 +45,20 @@ const noMkdirLXC = "2\ndenylist\nmkdir errno 30\nmkdirat errno 30\n"
 
 func runLXC(ctx context.Context, h *Host, name string, image *Image, o Options) (int, error) {
 	dir := "/var/lib/lxc/" + name
+	if h.Engine.User != nil {
+		dir = userHome + "/.local/share/lxc/" + name
+	}
 	if err := image.unpack(h.Path(dir + "/rootfs")); err != nil {
 		return 0, err
 	}
-	config := fmt.Sprintf(lxcConfig, name, strings.Join(o.args(image), " "))
+	config := fmt.Sprintf(lxcConfig, name, strings.Join(o.args(image), " "), dir)
+	if h.Engine.User != nil {
+		config += lxcRootless
+		const own = `chown -R 1001:1001 /home/lab && chown -R 100000:100000 "$0/rootfs" && chmod 755 /home/lab`
+		if _, err := h.Do(ctx, "sh", "-c", own, dir); err != nil {
+			return 0, err
+		}
+	}
 	if o.NoMkdir {
 		if err := h.write(dir+"/seccomp", noMkdirLXC, 0o644); err != nil {
 			return 0, err
@@ -50,11 +68,11 @@ func runLXC(ctx context.Context, h *Host, name string, image *Image, o Options) 
 	if err := h.write(dir+"/config", config, 0o644); err != nil {
 		return 0, err
 	}
-	log := dir + "/log"
+	log := "/tmp/" + name + ".log"
 	args := append([]string{"lxc-start", "-n", name, "-o", log, "-l", "WARN"}, o.Extra...)
-	if _, err := h.Do(ctx, args...); err != nil {
+	if _, err := h.as(args...).output(ctx); err != nil {
 		said, _ := h.Do(ctx, "cat", log)
 		return 0, fmt.Errorf("%w: %s", err, said)
 	}
-	return number(h.Do(ctx, "lxc-info", "-n", name, "-p", "-H"))
+	return number(h.as("lxc-info", "-n", name, "-p", "-H").output(ctx))
 }

@@ -25,16 +25,12 @@ var userEnv = []string{
 	"XDG_RUNTIME_DIR=" + userRun,
 }
 
-// podmanNeeds are what both kinds need; the network helpers are left out, as
-// no container has a network.
-func podmanNeeds(more ...Program) []Program {
-	return append([]Program{{"podman", "podman"}, {"conmon", "conmon"}, {"runc", "runc"}, {"catatonit", "catatonit"}}, more...)
-}
-
 // Podman is root's podman.
 func Podman() *Engine {
 	return &Engine{
-		Name: "podman", Needs: podmanNeeds(), version: []string{"podman", "--version"},
+		Name: "podman", version: []string{"podman", "--version"},
+		// The network helpers are left out: no container has a network.
+		Needs:  []Program{{"podman", "podman"}, {"conmon", "conmon"}, {"runc", "runc"}, {"catatonit", "catatonit"}},
 		setup:  setupPodman,
 		run:    runPodman,
 		exec:   func(name string) []string { return []string{"podman", "exec", name} },
@@ -43,13 +39,7 @@ func Podman() *Engine {
 }
 
 // PodmanRootless is a user's podman: user 1001 of the host's.
-func PodmanRootless() *Engine {
-	e := Podman()
-	e.Name, e.Needs = "podman-rootless", podmanNeeds(Program{"newuidmap", "uidmap"})
-	e.User = &User{userID, userID}
-	e.setup = func(ctx context.Context, h *Host) error { return errors.Join(setupPodman(ctx, h), h.addUser()) }
-	return e
-}
+func PodmanRootless() *Engine { return rootless(Podman(), Program{"newuidmap", "uidmap"}) }
 
 // podmanConf lowers limits that a machine without CAP_SYS_RESOURCE cannot raise,
 // and asks no daemon for anything.

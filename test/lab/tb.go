@@ -44,3 +44,11 @@ func image(t testing.TB, build func() (*Image, error)) *Image {
 	}
 	return i
 }
+
+// RequireSystems requires what Host.Boot takes beyond nspawn.
+func RequireSystems(t testing.TB) {
+	t.Helper()
+	for _, p := range SystemNeeds() {
+		testutil.RequireCommand(t, p.Name, p.Package)
+	}
+}

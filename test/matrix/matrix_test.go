@@ -82,16 +82,39 @@ func TestMatrix(t *testing.T) {
 			}
 		})
 	}
+	t.Run("inits", func(t *testing.T) { bootAll(t, program, &r) })
 	r.finish(t)
 }
 
-// enterSubject runs all checks with one container, and returns what each has
-// found.
+// bootAll boots each init under nspawn, on one host, and enters it.
+func bootAll(t *testing.T, program []byte, r *results) {
+	testutil.NoLeaks(t)
+	lab.RequireSystems(t)
+	host := open(t, lab.Nspawn(), program)
+	version := host.Version(t.Context())
+	for _, system := range lab.Systems() {
+		s := subject{name: system.Name, about: "this init, booted"}
+		t.Run(system.Name, func(t *testing.T) {
+			c, err := host.Boot(t.Context(), system)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.add(s, host.Engine.Name, version, (&target{Container: c, host: host, subject: s}).enterAll(t))
+		})
+	}
+}
+
+// enterSubject starts a container and enters it; nil where the engine has none.
 func enterSubject(t *testing.T, host *lab.Host, s subject) map[string]string {
 	c := start(t, host, s)
 	if c == nil {
 		return nil
 	}
+	return c.enterAll(t)
+}
+
+// enterAll runs all checks, and returns what each has found.
+func (c *target) enterAll(t *testing.T) map[string]string {
 	found := map[string]string{}
 	for _, check := range checks() {
 		t.Run(check.name, func(t *testing.T) { found[check.name] = check.do(t, c) })
@@ -141,8 +164,8 @@ func subjects() []subject {
 		{name: "no-capabilities", about: "root without a capability", image: lab.Busybox, extra: stores("--cap-drop=ALL")},
 		{name: "init", about: "init is tini or catatonit", image: lab.Busybox, extra: stores("--init")},
 		{name: "pod", about: "a member of a pod: ipc, network and uts are another container's", image: lab.Busybox,
-			before: []string{"podman", "pod", "create", "--name=pod", "--network=none", "--share=ipc,net,uts"},
-			extra:  map[string][]string{"podman": {"--pod=pod"}}},
+			before: []string{"podman", "pod", "create", "--name=members", "--network=none", "--share=ipc,net,uts"},
+			extra:  map[string][]string{"podman": {"--pod=members"}}},
 		{name: "user-namespace", about: "root inside is another user outside", image: lab.Busybox, extra: map[string][]string{
 			"podman": {"--uidmap=0:100000:65536", "--gidmap=0:100000:65536"}, "nspawn": {"--private-users=100000:65536"},
 			"unshare": {"--user", "--map-root-user"}, "containerd": {"--uidmap=0:100000:65536", "--gidmap=0:100000:65536"},

@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -107,22 +106,27 @@ func (c *target) cgroups(pid int) map[string]string {
 	return groups
 }
 
-// members are the processes of the container's pid namespace, as the host
-// counts, but for dead ones that are its init's to reap: orphans inside go to
-// that, and these inits reap nothing.
-func (c *target) members() (pids []int) {
+// stay is how long the commands that are looked at would sleep. No other process
+// has such an argument.
+const stay = "987654"
+
+// visitors are the processes of the container's pid namespace that were let in
+// to stay, as the host counts. A dead one has no arguments any more: orphans go
+// to the container's init, and some of those reap nothing.
+func (c *target) visitors() (pids []int) {
 	want, err := os.Readlink(c.host.Path("/proc/" + strconv.Itoa(c.HostPid) + "/ns/pid"))
 	if err != nil {
 		return nil
 	}
-	links, _ := filepath.Glob(c.host.Path("/proc/[0-9]*/ns/pid"))
-	for _, link := range links {
-		if got, _ := os.Readlink(link); got != want {
+	files, _ := filepath.Glob(c.host.Path("/proc/[0-9]*/cmdline"))
+	for _, file := range files {
+		dir := filepath.Dir(file)
+		args, err := os.ReadFile(file)
+		if err != nil || !strings.HasSuffix(string(args), "sleep\x00"+stay+"\x00") {
 			continue
 		}
-		pid, _ := strconv.Atoi(filepath.Base(strings.TrimSuffix(link, "/ns/pid")))
-		status := c.status(pid)
-		if !strings.HasPrefix(status["State"], "Z") || status["PPid"] != strconv.Itoa(c.HostPid) {
+		if got, _ := os.Readlink(dir + "/ns/pid"); got == want {
+			pid, _ := strconv.Atoi(filepath.Base(dir))
 			pids = append(pids, pid)
 		}
 	}
@@ -133,40 +137,31 @@ func (c *target) members() (pids []int) {
 // then kills the program; nothing may be left of the session.
 func (c *target) visit(t *testing.T, look func(pid int)) {
 	t.Helper()
-	before := c.members()
-	cmd := c.host.Command(c.args(c.flags(), c.sleep(), "1000")...)
+	cmd := c.host.Command(c.args(c.flags(), c.sleep(), stay)...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var visitor int
-	ok := within(func() bool {
-		for _, pid := range c.members() {
-			if !slices.Contains(before, pid) && c.status(pid)["Name"] == "sleep" {
-				visitor = pid
-			}
-		}
-		return visitor != 0 || cmd.Ended()
-	})
-	if !ok || visitor == 0 {
-		t.Errorf("nobody came in: %s", cmd.Said())
+	var pids []int
+	within(func() bool { pids = c.visitors(); return len(pids) > 0 || cmd.Ended() })
+	if len(pids) != 1 {
+		t.Errorf("not one came in, but %v: %s", pids, cmd.Said())
 	} else {
-		look(visitor)
+		look(pids[0])
 	}
 	cmd.Kill()
 	if _, err := cmd.Wait(t.Context()); err != nil {
 		t.Error(err)
 	}
-	c.nothingLeft(t, before)
+	c.nothingLeft(t)
 }
 
-// nothingLeft waits until the container's processes are those of before, and no
-// cgroup of a session's is there.
-func (c *target) nothingLeft(t *testing.T, before []int) {
+// nothingLeft waits until no visitor and no cgroup of a session's is there.
+func (c *target) nothingLeft(t *testing.T) {
 	t.Helper()
 	var pids []int
 	var groups string
 	if !within(func() bool {
-		pids = slices.DeleteFunc(c.members(), func(p int) bool { return slices.Contains(before, p) })
+		pids = c.visitors()
 		groups, _ = c.host.Do(t.Context(), "find", "/sys/fs/cgroup", "-type", "d", "-name", "*outband-*")
 		return len(pids) == 0 && groups == ""
 	}) {
