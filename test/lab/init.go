@@ -41,7 +41,7 @@ func initMain(*plan) error {
 	signal.Notify(children, unix.SIGCHLD)
 	// What an engine may send to the first process is not for it. They are received
 	// and dropped: to ignore them would be inherited by all that is executed.
-	signal.Notify(make(chan os.Signal), unix.SIGINT, unix.SIGHUP, unix.SIGTERM, unix.SIGPIPE, unix.SIGQUIT)
+	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGHUP, unix.SIGTERM, unix.SIGPIPE, unix.SIGQUIT)
 	go func() {
 		for range children {
 			i.reap()

@@ -21,11 +21,6 @@ import (
 
 var update = flag.Bool("update", false, "write docs/matrix.md")
 
-// filtersCopied says whether enter gives a command the seccomp filters of the
-// target. As long as it does not, a target that has some is refused without
-// --accept-loss seccomp; that is what the tests then ask for.
-const filtersCopied = true
-
 const (
 	// buildTime bounds the build of the program, commandTime one use of it.
 	buildTime   = 5 * time.Minute

@@ -91,7 +91,7 @@ const legend = `
 - **command**: output and exit codes come through; a program that is not there is 127; what is left in the background
   ends.
 - **confinement**: ids, groups, capability sets, no_new_privs and seccomp of the command are init's, as the kernel tells them.
-- **filters**: how many seccomp filters init has. *refused*: such a target is entered only with ` + "`--accept-loss seccomp`" + `.
+- **filters**: how many seccomp filters init has. The command has as many, and what they forbid it may not do.
 - **cgroup**: in each hierarchy the command is in init's group; *own*: in one of the session's below it.
 - **as exec**: what the engine's own exec starts is confined in the same way. –: the engine or the image has none. *but*: what exec
   leaves out although init has it; the command has it.

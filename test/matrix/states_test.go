@@ -48,14 +48,6 @@ func errorOf(t *testing.T, r lab.Result, word string) {
 	}
 }
 
-// accept are flags for a container with docker's filter.
-func accept() []string {
-	if filtersCopied {
-		return nil
-	}
-	return []string{"--accept-loss", "seccomp"}
-}
-
 // testCrashLoop enters a container that ends all the time: in it, or refused.
 func testCrashLoop(t *testing.T, c *target) {
 	entered := 0
@@ -67,7 +59,7 @@ func testCrashLoop(t *testing.T, c *target) {
 		if _, err := fmt.Sscan(out, &c.HostPid); err != nil || c.HostPid == 0 {
 			continue // between two lives
 		}
-		if r := c.run(t, c.host.Command(c.args(accept(), "true")...)); r.Code == 0 {
+		if r := c.run(t, c.host.Command(c.args(nil, "true")...)); r.Code == 0 {
 			entered++
 		} else if r.Code != 128+9 { // killed with the container
 			errorOf(t, r, "")
@@ -85,11 +77,11 @@ func testPidsMax(t *testing.T, c *target) {
 	if _, err := c.host.Do(t.Context(), "sh", "-c", `echo 1 >"/sys/fs/cgroup/pids$0/pids.max"`, group); err != nil {
 		t.Fatal(err)
 	}
-	if r := c.run(t, c.host.Command(c.args(accept(), "sh", "-c", "true; true & wait")...)); r.Code == codeError {
+	if r := c.run(t, c.host.Command(c.args(nil, "sh", "-c", "true; true & wait")...)); r.Code == codeError {
 		errorOf(t, r, "limit")
 	}
-	flags := append(accept(), "--cgroup", "none")
-	if r := c.run(t, c.host.Command(c.args(flags, "sh", "-c", "sleep 0 & wait; echo in")...)); r.Code != 0 || r.Out != "in\n" {
+	outside := []string{"--cgroup", "none"}
+	if r := c.run(t, c.host.Command(c.args(outside, "sh", "-c", "sleep 0 & wait; echo in")...)); r.Code != 0 || r.Out != "in\n" {
 		t.Errorf("outside of its limit: %+v", r)
 	}
 }
@@ -100,11 +92,11 @@ func testPaused(t *testing.T, c *target) {
 	if _, err := c.host.Do(t.Context(), "docker", "pause", c.Name); err != nil {
 		t.Fatal(err)
 	}
-	errorOf(t, c.run(t, c.host.Command(c.args(accept(), "true")...)), "")
+	errorOf(t, c.run(t, c.host.Command(c.args(nil, "true")...)), "")
 	if _, err := c.host.Do(t.Context(), "docker", "unpause", c.Name); err != nil {
 		t.Fatal(err)
 	}
-	if r := c.run(t, c.host.Command(c.args(accept(), "true")...)); r.Code != 0 {
+	if r := c.run(t, c.host.Command(c.args(nil, "true")...)); r.Code != 0 {
 		t.Errorf("after that: %+v", r)
 	}
 }
@@ -114,5 +106,5 @@ func testGone(t *testing.T, c *target) {
 	if err := c.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	errorOf(t, c.run(t, c.host.Command(c.args(accept(), "true")...)), "")
+	errorOf(t, c.run(t, c.host.Command(c.args(nil, "true")...)), "")
 }

@@ -30,14 +30,6 @@ func (c *target) sleep() string {
 	return "sleep"
 }
 
-// flags are what enter needs to let anybody in.
-func (c *target) flags() []string {
-	if c.filters() > 0 && !filtersCopied {
-		return []string{"--accept-loss", "seccomp"}
-	}
-	return nil
-}
-
 // filters is how many seccomp filters the container's init has.
 func (c *target) filters() int {
 	n, _ := strconv.Atoi(c.status(c.HostPid)["Seccomp_filters"])
@@ -53,7 +45,7 @@ func (c *target) args(flags []string, command ...string) []string {
 // enter runs a command inside, by root on the host, and returns how it ended.
 func (c *target) enter(t *testing.T, command ...string) lab.Result {
 	t.Helper()
-	return c.run(t, c.host.Command(c.args(c.flags(), command...)...))
+	return c.run(t, c.host.Command(c.args(nil, command...)...))
 }
 
 func (c *target) run(t *testing.T, cmd *lab.Command) lab.Result {
@@ -137,7 +129,7 @@ func (c *target) visitors() (pids []int) {
 // then kills the program; nothing may be left of the session.
 func (c *target) visit(t *testing.T, look func(pid int)) {
 	t.Helper()
-	cmd := c.host.Command(c.args(c.flags(), c.sleep(), stay)...)
+	cmd := c.host.Command(c.args(nil, c.sleep(), stay)...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
