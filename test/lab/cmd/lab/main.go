@@ -22,7 +22,8 @@ import (
 
 const usage = `usage: lab list
        lab run ENGINE [IMAGE]
-IMAGE is busybox (the default) or scratch. It takes root.
+IMAGE is busybox (the default) or scratch; for nspawn also an init to boot, as
+in "lab run nspawn systemd". It takes root.
 `
 
 func main() {
@@ -85,17 +86,30 @@ func find(name string) (*lab.Engine, error) {
 	return nil, fmt.Errorf("no engine %q; there are %s", name, strings.Join(names, ", "))
 }
 
+// starter returns what starts an image, or boots an init.
+func starter(engine *lab.Engine, image string) (func(context.Context, *lab.Host) (*lab.Container, error), error) {
+	for _, s := range lab.Systems() {
+		if s.Name == image && engine.Name == "nspawn" {
+			return func(ctx context.Context, h *lab.Host) (*lab.Container, error) { return h.Boot(ctx, s) }, nil
+		}
+	}
+	build, ok := images[image]
+	if !ok {
+		return nil, fmt.Errorf("no image %q; there are busybox and scratch, and inits for nspawn", image)
+	}
+	i, err := build()
+	return func(ctx context.Context, h *lab.Host) (*lab.Container, error) {
+		return h.Run(ctx, "web", i, lab.Options{})
+	}, err
+}
+
 // runOne starts a container, says how to get at it, and ends it with ctx.
 func runOne(ctx context.Context, engineName, imageName string) (err error) {
 	engine, err := find(engineName)
 	if err != nil {
 		return err
 	}
-	build, ok := images[imageName]
-	if !ok {
-		return fmt.Errorf("no image %q; there are busybox and scratch", imageName)
-	}
-	image, err := build()
+	begin, err := starter(engine, imageName)
 	if err != nil {
 		return err
 	}
@@ -104,7 +118,7 @@ func runOne(ctx context.Context, engineName, imageName string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
-	c, err := host.Run(ctx, "web", image, lab.Options{})
+	c, err := begin(ctx, host)
 	if err != nil {
 		return err
 	}
@@ -112,7 +126,7 @@ func runOne(ctx context.Context, engineName, imageName string) (err error) {
   its first process: %d here, %d on its host
   enter it:          outband enter %d
   on its host:       nsenter -t %d -a        (a machine of its own: mounts, network, cgroups)
-`, engine.Name, host.Version(ctx), c.Name, image.Name, c.Pid, c.HostPid, c.Pid, host.Init)
+`, engine.Name, host.Version(ctx), c.Name, imageName, c.Pid, c.HostPid, c.Pid, host.Init)
 	if exec := c.ExecArgs("sh"); exec != nil {
 		fmt.Printf("  the engine's way:  %s      (there)\n", strings.Join(exec, " "))
 	}
