@@ -96,7 +96,11 @@ func build(ctx context.Context, script, out string, args ...string) error {
 	}
 	runtime.LockOSThread() // the parent whose death it is
 	defer runtime.UnlockOSThread()
-	if err := cmd.Run(); err != nil {
+	err = cmd.Run()
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("it was ended: %w", ctx.Err())
+	}
+	if err != nil {
 		return fmt.Errorf("build a Debian system: %w: %s", err, tail(contents(log), 600))
 	}
 	return nil
