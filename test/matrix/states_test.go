@@ -86,13 +86,12 @@ func testPidsMax(t *testing.T, c *target) {
 	}
 }
 
-// testPaused enters a container that is frozen. It is refused, if only after some
-// time and as one that gives no answer.
+// testPaused enters a container that is frozen: it is refused, with the ways out.
 func testPaused(t *testing.T, c *target) {
 	if _, err := c.host.Do(t.Context(), "docker", "pause", c.Name); err != nil {
 		t.Fatal(err)
 	}
-	errorOf(t, c.run(t, c.host.Command(c.args(nil, "true")...)), "")
+	errorOf(t, c.run(t, c.host.Command(c.args(nil, "true")...)), "--thaw")
 	if _, err := c.host.Do(t.Context(), "docker", "unpause", c.Name); err != nil {
 		t.Fatal(err)
 	}
