@@ -22,12 +22,15 @@ import (
 const injected = unix.EDOM
 
 // A variant is one of the ways in which sessions are held together and reaped.
-type variant struct{ grouped, modern bool }
+type variant struct{ grouped, modern, terminal bool }
 
 func (v variant) String() string {
 	name := "shepherd"
 	if v.grouped {
 		name = "cgroup"
+	}
+	if v.terminal {
+		name += ", terminal"
 	}
 	if v.modern {
 		return name + ", 6.15"
@@ -37,9 +40,9 @@ func (v variant) String() string {
 
 // variants are those that this kernel has.
 func variants(t *testing.T) []variant {
-	vs := []variant{{true, false}, {false, false}}
+	vs := []variant{{true, false, false}, {false, false, false}, {false, false, true}}
 	if os.Getenv("OUTBAND_REQUIRE") == "all" || sys.ReapsByPidfd() {
-		return append(vs, variant{true, true}, variant{false, true})
+		return append(vs, variant{true, true, false}, variant{false, true, false}, variant{true, true, true})
 	}
 	t.Log("without PIDFD_INFO_EXIT (6.15)")
 	return vs
@@ -49,7 +52,11 @@ func variants(t *testing.T) []variant {
 // when its command ends, with the code 5.
 func (x *target) thoroughSpec(v variant) (*Spec, func()) {
 	x.t.Helper()
-	s, release := x.spec(v.grouped, "sleep 1000 & exit 5")
+	s, release := x.spec(v.grouped, "trap '' HUP; sleep 1000 & exit 5")
+	if v.terminal {
+		s.Stdin, s.Stdout, s.Stderr = nil, nil, nil
+		s.Terminal = &Terminal{Rows: 10, Cols: 40, Modes: &unix.Termios{}, Owner: 33, Group: 5}
+	}
 	open := func(path string) *os.File {
 		f, err := os.OpenFile(path, unix.O_PATH, 0)
 		if err != nil {
@@ -386,6 +393,7 @@ func (x *target) hung(spec *Spec, modern bool) result {
 	if err != nil {
 		return result{err: err}
 	}
+	defer hangUp(s)
 	var r result
 	r.Status, r.err = wait(x.t, s)
 	return r

@@ -316,7 +316,15 @@ func (x *target) runIn(ctx context.Context, spec *Spec, modern bool) (Status, er
 	if err != nil {
 		return Status{}, err
 	}
+	defer hangUp(s)
 	return wait(x.t, s)
+}
+
+// hangUp lets go of the session's terminal.
+func hangUp(s *Session) {
+	if master, _ := s.Terminal(); master != nil {
+		master.Close()
+	}
 }
 
 // wait is s.Wait with the deadline.

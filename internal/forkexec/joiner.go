@@ -30,6 +30,7 @@ func (b *builder) joining() {
 	b.settle()
 	b.takeIdentity(StepHostIdentity, StepHostIdentity, StepHostIdentity, b.spec.Before)
 	b.enter()
+	b.terminal()
 	b.install()
 	b.become()
 	b.tieToWarden() // a change of credentials undoes it
@@ -298,6 +299,7 @@ func (b *builder) hear() {
 func (b *builder) run() {
 	denied, missing := b.label(), b.label()
 	b.call(StepSession, unix.SYS_SETSID)
+	b.control()
 	b.call(StepExec, unix.SYS_FCNTL, num(fdExec), num(unix.F_SETFD), num(unix.FD_CLOEXEC))
 	b.call(StepCloseFiles, unix.SYS_CLOSE_RANGE, num(fdExec+1), num(uint64(^uint32(0))), num(0))
 	for _, l := range b.spec.Limits {

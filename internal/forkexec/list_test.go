@@ -81,15 +81,24 @@ func reading() *program {
 	return assembleReader(r, 2500*time.Millisecond, f, f, f, f, f).program
 }
 
+// terminalSpec has a terminal of the target's own.
+func terminalSpec() *Spec {
+	s := plainSpec()
+	s.Root = placeholder
+	s.Terminal = &Terminal{Rows: 24, Cols: 80, Modes: &unix.Termios{Iflag: unix.ICRNL}, Owner: 33, Group: 5}
+	return s
+}
+
 // TestListings compares the programs of some Specs with those looked at before.
 // A difference is to be read as closely as one in the code.
 func TestListings(t *testing.T) {
 	detached, old := plainSpec(), shepherdSpec()
+	terminal := terminalSpec()
 	detached.Detach, detached.Leave = true, true
 	old.Modern = false
 	for name, lines := range map[string][]string{
 		"plain": List(plainSpec()), "confined": List(confinedSpec()), "shepherd": List(shepherdSpec()),
-		"filtered": List(filteredSpec()), "detached": List(detached), "old": List(old), "reading": list(reading()),
+		"filtered": List(filteredSpec()), "detached": List(detached), "old": List(old), "reading": list(reading()), "terminal": List(terminal),
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join("testdata", name+".golden")
@@ -124,7 +133,7 @@ func firstDifference(a, b string) int {
 // every system call. A step that no Spec takes would be dead.
 func TestListIsComplete(t *testing.T) {
 	taken := map[Step]bool{StepNone: true, StepStartWarden: true} // the latter is the caller's
-	for name, spec := range map[string]*Spec{"confined": confinedSpec(), "shepherd": shepherdSpec()} {
+	for name, spec := range map[string]*Spec{"confined": confinedSpec(), "shepherd": shepherdSpec(), "terminal": terminalSpec()} {
 		lines := List(spec)
 		isLabel := func(line string) bool { return !strings.HasPrefix(line, "\t") }
 		labels := slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return !isLabel(l) })

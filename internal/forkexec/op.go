@@ -62,6 +62,7 @@ const (
 	StepRoot
 	StepUmask
 	StepFilters
+	StepTerminal
 	StepBounding
 	StepSecurebits
 	StepGroups
@@ -74,6 +75,7 @@ const (
 	StepForkShepherd
 	StepHandOver
 	StepSession
+	StepControl
 	StepParentDeath
 	StepOrphaned
 	StepExec
@@ -108,6 +110,7 @@ var stepNames = [stepCount]string{
 	StepRoot:          "change root",
 	StepUmask:         "set umask",
 	StepFilters:       "install system call filters",
+	StepTerminal:      "open a terminal",
 	StepBounding:      "drop from the bounding set",
 	StepSecurebits:    "set securebits",
 	StepGroups:        "set supplementary groups",
@@ -120,6 +123,7 @@ var stepNames = [stepCount]string{
 	StepForkShepherd:  "fork the command",
 	StepHandOver:      "hand over the command",
 	StepSession:       "start a session",
+	StepControl:       "take control of the terminal",
 	StepParentDeath:   "tie the command to its session",
 	StepOrphaned:      "find the warden alive",
 	StepExec:          "execute",

@@ -19,8 +19,10 @@ type Spec struct {
 	Args  []string
 	Env   []string
 
-	// Stdin, Stdout and Stderr become descriptors 0, 1 and 2; none may be nil.
+	// Stdin, Stdout and Stderr become descriptors 0, 1 and 2; none may be nil,
+	// but those that a Terminal replaces.
 	Stdin, Stdout, Stderr *os.File
+	Terminal              *Terminal // nil: none
 
 	// Target is a pidfd of the task whose namespaces of the kinds in Join
 	// (CLONE_NEW* flags) are joined, all in one setns(2) (5.8).

@@ -46,7 +46,15 @@ type Session struct {
 	link   *os.File
 	pidfd  *os.File
 	modern bool
+
+	terminal *os.File // the caller's end of the command's
+	own      bool     // it is of an instance of devpts of our own
 }
+
+// Terminal is the other end of the command's terminal, the caller's to close,
+// and whether the target has none of its own: then it is one without a name
+// inside. nil where none was asked for.
+func (s *Session) Terminal() (master *os.File, own bool) { return s.terminal, s.own }
 
 // Start carries out spec. It returns when the command has been executed, or
 // with what kept it from that. The context bounds the way in, not the session.
@@ -59,6 +67,11 @@ func Start(ctx context.Context, spec *Spec) (*Session, error) {
 
 // start is Start for a kernel that is modern (see Spec) or not.
 func start(ctx context.Context, spec Spec, modern bool) (*Session, error) {
+	desk, err := openDesk(&spec)
+	if err != nil {
+		return nil, err
+	}
+	defer desk.close()
 	if spec.Stdin == nil || spec.Stdout == nil || spec.Stderr == nil {
 		return nil, errNoStream
 	}
@@ -89,7 +102,11 @@ func start(ctx context.Context, spec Spec, modern bool) (*Session, error) {
 	execW.Close()
 	far.Close()
 	s := &Session{warden: warden, link: link, modern: spec.Modern}
-	if err := s.arrive(ctx, spec.Deadline, execR); err != nil {
+	err = s.arrive(ctx, spec.Deadline, execR)
+	if err == nil {
+		s.terminal, s.own, err = desk.take()
+	}
+	if err != nil {
 		s.abandon()
 		return nil, warden.failure(err)
 	}
@@ -164,6 +181,9 @@ func (s *Session) receive() (kind uint64, body []byte, fd *os.File, err error) {
 // meanwhile, the command is killed, since a detached session goes on.
 func (s *Session) abandon() {
 	s.hangUp()
+	if s.terminal != nil {
+		s.terminal.Close()
+	}
 	pidfd := s.pidfd
 	for err := error(nil); err == nil; {
 		if pidfd != nil {
