@@ -56,6 +56,18 @@ type Cmd struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 
+	// Terminal gives the command a terminal of the target's own, as its
+	// controlling one: Stdin is typed, what it shows goes to Stdout, and so does
+	// standard error unless Stderr is another one. The end of Stdin is typed as
+	// well (VEOF). The session's end closes it.
+	Terminal bool
+	// Size is that of the terminal at the start; zero is 24 rows of 80. See
+	// Process.Resize.
+	Size Size
+	// TerminalLike is a terminal from which the special characters are taken
+	// over; nil: from a Stdin that is one.
+	TerminalLike *os.File
+
 	Only       []ns.Kind  // join these kinds of namespaces only; nil: all
 	User       *User      // run as this user; nil: as the target's init
 	Privileged bool       // with all capabilities in the target's user namespace, without its filters
@@ -91,9 +103,10 @@ type Cmd struct {
 
 // Process is the command while it runs.
 type Process struct {
-	session *forkexec.Session
-	proc    *procfs.FS
-	group   string
+	session  *forkexec.Session
+	proc     *procfs.FS
+	group    string
+	terminal *terminal
 }
 
 // PIDs are the command's numbers on every level, outermost first; nil once it
@@ -189,7 +202,7 @@ func (c *Cmd) Start() error {
 	if err := c.start(plan); err != nil {
 		return c.explain(err)
 	}
-	c.Process = &Process{session: c.session, proc: c.target.fs}
+	c.Process = &Process{session: c.session, proc: c.target.fs, terminal: c.streams.terminal}
 	if c.group != nil {
 		c.Process.group = c.group.Dir.Name()
 	}
@@ -219,6 +232,7 @@ func (c *Cmd) start(plan *Plan) error {
 		return err
 	}
 	spec.Stdin, spec.Stdout, spec.Stderr = c.streams.inside[0], c.streams.inside[1], c.streams.inside[2]
+	spec.Terminal = c.terminalSpec(plan)
 	if err = c.launch(spec, plan); c.lostFilters(err) {
 		spec.Filters = 0
 		err = c.launch(spec, plan)

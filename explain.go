@@ -53,9 +53,10 @@ var causes = map[forkexec.Step]map[unix.Errno]func(c *Cmd, e *StepError) error{
 		unix.ESRCH: func(*Cmd, *StepError) error { return ErrGone }, unix.ESTALE: filtersChanged, unix.ENOENT: filtersChanged,
 		unix.EPERM: lossOfFilters, unix.EACCES: lossOfFilters, unix.EIO: lossOfFilters,
 	},
-	forkexec.StepTrace:  {unix.EPERM: lossOfFilters, unix.EACCES: lossOfFilters, unix.EINVAL: lossOfFilters},
-	forkexec.StepLabel:  {unix.EPERM: lossOfLabel, unix.EACCES: lossOfLabel, unix.EINVAL: lossOfLabel, unix.ENOENT: lossOfLabel},
-	forkexec.StepCgroup: {unix.EACCES: cgroupDenied, unix.EPERM: cgroupDenied},
+	forkexec.StepTrace:    {unix.EPERM: lossOfFilters, unix.EACCES: lossOfFilters, unix.EINVAL: lossOfFilters},
+	forkexec.StepLabel:    {unix.EPERM: lossOfLabel, unix.EACCES: lossOfLabel, unix.EINVAL: lossOfLabel, unix.ENOENT: lossOfLabel},
+	forkexec.StepCgroup:   {unix.EACCES: cgroupDenied, unix.EPERM: cgroupDenied},
+	forkexec.StepTerminal: {unix.ENOSPC: noTerminals},
 	forkexec.StepDirectory: {
 		unix.EXDEV: func(c *Cmd, _ *StepError) error {
 			return fmt.Errorf("%w: working directory %q", ErrBreakout, c.Dir)
@@ -80,6 +81,11 @@ func pidLimit(_ *Cmd, e *StepError) error {
 	return withHint(fmt.Errorf("its pid limit is reached: %w", e), "--cgroup none stays outside of it")
 }
 
+// noTerminals is a devpts that is at its limit.
+func noTerminals(_ *Cmd, e *StepError) error {
+	return withHint(fmt.Errorf("no terminals are left: %w", e), "-T does without; limits are the option max of its devpts and kernel.pty.max")
+}
+
 // cgroupDenied is a group of the target's that this caller may not enter.
 func cgroupDenied(_ *Cmd, e *StepError) error { return lossOfCgroup(e) }
 
@@ -95,6 +101,9 @@ func (c *Cmd) explainStep(step *forkexec.Error) error {
 	}
 	if step.Step == forkexec.StepDirectory {
 		return fmt.Errorf("working directory %q: %w", c.Dir, step.Err)
+	}
+	if step.Step == forkexec.StepTerminal {
+		return withHint(e, "-T does without a terminal")
 	}
 	if errors.Is(step.Err, fs.ErrPermission) && step.Step == forkexec.StepJoin {
 		return withHint(e, "a container belongs to root or to the user who started it: try as that user, or as root")

@@ -35,6 +35,20 @@ func (p *planner) identity() error {
 	return p.outsideIdentity(in.Mapped)
 }
 
+// groupTTY is the group that terminals belong to, by old custom; where it has
+// no number, they are their user's alone.
+const groupTTY = 5
+
+// terminalOwner decides whom a terminal is given to: the user that the command
+// becomes after it is made. One who was taken on before owns it anyway.
+func (p *planner) terminalOwner() error {
+	p.terminal = [2]uint32{forkexec.NoID, groupTTY}
+	if p.after != nil {
+		p.terminal[0] = p.after.UID[1]
+	}
+	return nil
+}
+
 // sameGroups tells whether the caller has the supplementary groups of init.
 func (p *planner) sameGroups() bool { return slices.Equal(p.t.ownStatus.Groups, p.t.state.Groups) }
 

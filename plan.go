@@ -55,6 +55,7 @@ type Plan struct {
 	caps          forkexec.Caps
 	inTarget      bool // accounted in the target's cgroups
 	outside       [2]uint32
+	terminal      [2]uint32 // user and group that it is given to, as numbered where it is made
 }
 
 // Limit is a resource limit as setrlimit(2) has it, named as in
@@ -92,7 +93,7 @@ func makePlan(s *snapshot, name string, c *Cmd) (*Plan, error) {
 		Join: []ns.Kind{}, Shared: []ns.Kind{}, Groups: []uint32{}, Limits: []Limit{}, Notes: []string{},
 	}}
 	for _, step := range []func() error{
-		p.validate, p.losses, p.namespaces, p.execution, p.identity, p.capabilities, p.limitations, p.scheduling, p.placement,
+		p.validate, p.losses, p.namespaces, p.execution, p.identity, p.terminalOwner, p.capabilities, p.limitations, p.scheduling, p.placement,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -164,7 +165,12 @@ func (p *planner) execution() error {
 		p.Paths = searchPath(p.c.Args[0], p.Env)
 	}
 	p.Streams = "pipes"
-	if p.c.PassStreams {
+	switch {
+	case p.c.Terminal && (p.c.PassStreams || p.c.Detach):
+		return fmt.Errorf("%w: a terminal is for whoever stays and relays: neither with PassStreams nor with Detach", ErrInvalid)
+	case p.c.Terminal:
+		p.Streams = "a terminal of the target's own"
+	case p.c.PassStreams:
 		p.Streams = "the caller's own"
 		p.note("the command gets the caller's own descriptors 0, 1, 2 (--pass-streams)")
 	}

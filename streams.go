@@ -41,8 +41,12 @@ type streams struct {
 	input   chan struct{} // closed when no more input is moved
 	outputs sync.WaitGroup
 	unsent  int64 // what was read of the input and could not be passed on, bytes
-	mu      sync.Mutex
-	err     error // the first failure to read the input or to deliver output
+
+	terminal *terminal // nil: none
+
+	mu       sync.Mutex
+	err      error // the first failure to read the input or to deliver output
+	panicked any   // of a Reader or Writer of the caller's
 }
 
 // openStreams makes the streams of c. The pipes belong to the user that the
@@ -58,6 +62,8 @@ func openStreams(c *Cmd, owner [2]uint32, root *os.File) (*streams, error) {
 		err = s.pass(c)
 	case c.Detach:
 		err = s.detached(c.target, root)
+	case c.Terminal:
+		err = s.onTerminal(c, owner)
 	default:
 		err = s.pipes(c, owner, root)
 	}
@@ -212,12 +218,15 @@ func (s *streams) abort() {
 
 // relay starts to move bytes.
 func (s *streams) relay(c *Cmd) {
-	if w := s.outside[0]; w != nil {
+	switch w := s.outside[0]; {
+	case s.terminal != nil:
+		s.terminal.connect(c)
+	case w != nil:
 		go func() {
 			defer close(s.input)
 			s.in(w, c.Stdin)
 		}()
-	} else {
+	default:
 		close(s.input)
 	}
 	s.relayOut(c.Stdout, s.outside[1])
@@ -249,6 +258,10 @@ const leaveBound = time.Second
 // finish is called when the session has ended. It reads output to its end and
 // gives back what of the input was not read.
 func (s *streams) finish(c *Cmd) error {
+	if s.terminal != nil {
+		s.terminal.hangUp()
+		defer s.terminal.close()
+	}
 	if s.stop != nil {
 		s.stop.Close()
 		defer s.stopped.Close()
@@ -268,6 +281,9 @@ func (s *streams) finish(c *Cmd) error {
 	s.outputs.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.panicked != nil {
+		panic(s.panicked)
+	}
 	return s.err
 }
 

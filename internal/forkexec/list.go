@@ -62,6 +62,8 @@ var systemCalls = map[int64]systemCall{
 	unix.SYS_SECCOMP:           {"seccomp", 3},
 	unix.SYS_SENDMSG:           {"sendmsg", 3},
 	unix.SYS_SENDTO:            {"sendto", 6},
+	unix.SYS_SETFSGID:          {"setfsgid", 1},
+	unix.SYS_SETFSUID:          {"setfsuid", 1},
 	unix.SYS_SETGROUPS:         {"setgroups", 2},
 	unix.SYS_SETNS:             {"setns", 2},
 	unix.SYS_SETRESGID:         {"setresgid", 3},

@@ -85,6 +85,7 @@ func reading() *program {
 func terminalSpec() *Spec {
 	s := plainSpec()
 	s.Root = placeholder
+	s.User = &Identity{UID: [3]uint32{33, 33, 33}, GID: [3]uint32{33, 33, 33}}
 	s.Terminal = &Terminal{Rows: 24, Cols: 80, Modes: &unix.Termios{Iflag: unix.ICRNL}, Owner: 33, Group: 5}
 	return s
 }

@@ -63,6 +63,7 @@ func (b *builder) terminal() {
 	}
 	master, peer, whose := b.variable(noFD), b.variable(noFD), b.variable(terminalOfTarget)
 	own, open := b.label(), b.label()
+	b.ownFiles()
 	if b.spec.Root != nil {
 		dir := b.variable(noFD)
 		b.terminalOfTarget(dir, master, own)
@@ -91,6 +92,25 @@ func (b *builder) terminal() {
 		b.call(step, unix.SYS_DUP3, peer.value(), num(2), num(0))
 	}
 	b.close(StepCloseFiles, peer.value())
+}
+
+// ownFiles makes the joiner one who has a number inside, as far as files go: a
+// new terminal belongs to whoever makes it, and what belongs to nobody who is
+// mapped cannot be opened (inode_permission). Root is tried last, which keeps
+// the capabilities that go with files (capabilities(7)).
+func (b *builder) ownFiles() {
+	id := b.spec.User
+	if id == nil {
+		return
+	}
+	for _, n := range [...]uint32{id.UID[1], 0} {
+		b.call(StepTerminal, unix.SYS_SETFSUID, num(n)) // no error tells of an unmapped one
+	}
+	for _, n := range [...]uint32{id.GID[1], 0} {
+		b.call(StepTerminal, unix.SYS_SETFSGID, num(n))
+	}
+	b.prctl(StepHarden, unix.PR_SET_DUMPABLE, num(0)) // A1: see become
+	b.tieToWarden()                                   // a change of credentials undoes it
 }
 
 // terminalOfTarget opens one in the target's devpts, or continues at own where

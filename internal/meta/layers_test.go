@@ -38,6 +38,7 @@ var layers = map[string]layer{
 	"internal/cgroup":   knowledge,
 	"internal/feature":  knowledge,
 	"internal/registry": knowledge,
+	"internal/pty":      knowledge,
 
 	".":       core,
 	"pidtree": core,
@@ -61,7 +62,7 @@ var sideways = map[string][]string{
 var external = map[string][]string{
 	"golang.org/x/sys": {
 		".", "ns", "engine", "internal/sys", "internal/forkexec", "internal/procfs", "internal/confine", "internal/cgroup",
-		"internal/registry", "internal/throwaway", "internal/testutil", "cmd/outband",
+		"internal/registry", "internal/pty", "internal/throwaway", "internal/testutil", "cmd/outband",
 	},
 	"github.com/spf13/cobra": {"cmd/outband"},
 }

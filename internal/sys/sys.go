@@ -208,3 +208,20 @@ func OpenDevice(root *os.File, path string, number uint64) (*os.File, error) {
 	}
 	return Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_RDWR|unix.O_NOCTTY)
 }
+
+// OpenPeer opens the other end of a pseudo-terminal by its master (TIOCGPTPEER,
+// 4.13), whose name would be looked up in the caller's mounts.
+func OpenPeer(master *os.File) (*os.File, error) {
+	var fd uintptr
+	var errno unix.Errno
+	err := Control(master, func(m int) {
+		fd, _, errno = unix.Syscall(unix.SYS_IOCTL, uintptr(m), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case errno != 0:
+		return nil, os.NewSyscallError("tiocgptpeer", errno)
+	}
+	return os.NewFile(fd, "terminal"), nil
+}
