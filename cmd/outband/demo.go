@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"github.com/outband/outband"
 	"github.com/outband/outband/engine"
 	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/internal/pty"
 	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/internal/throwaway"
 	"github.com/outband/outband/ns"
@@ -39,8 +41,9 @@ func (p *program) demoCommand() *cobra.Command {
 		Short: "Build a container out of nothing, enter it, show what there is to see",
 		Long: `Build a container out of nothing but this binary (namespaces and a file system
 in memory, with a second container inside), enter it, and show who has which
-process number on which level. Nothing is left behind. Works as root, and as a
-user where the kernel allows user namespaces.`,
+process number on which level. On a terminal it ends with a shell inside.
+Nothing is left behind. Works as root, and as a user where the kernel allows
+user namespaces.`,
 		Example: "  outband demo\n  outband demo --keep    # and, in another terminal: outband enter demo -- ps",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -86,9 +89,31 @@ func (p *program) demo(w io.Writer, keep bool) (err error) {
 	if keep {
 		s.say("\nThe container stays until you press Enter. In another terminal: outband enter %s -- ps\n", demoName)
 		_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
+	} else if w == os.Stdout && pty.IsTerminal(os.Stdin) && pty.IsTerminal(os.Stdout) {
+		if err := p.visitDemo(s); err != nil {
+			return err
+		}
 	}
 	s.say("\nThe container ends with this program; nothing is left behind.\n")
 	return nil
+}
+
+// visitDemo lets the user into the container.
+func (p *program) visitDemo(s *scene) error {
+	s.say("\n$ outband enter %s\nThis shell runs inside, on a terminal of the container's own. \"help\" lists what\nit knows; \"exit\" or Ctrl-D leaves.\n\n", demoName)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	cmd := s.t.CommandContext(ctx, "/bin/sh")
+	f := enterFlags{cgroup: "target"}
+	if err := f.apply(cmd); err != nil {
+		return err
+	}
+	err := p.runCommand(&f, s.t, cmd, cancel)
+	var status exitStatus
+	if errors.As(err, &status) {
+		return nil // of the last command in there
+	}
+	return err
 }
 
 // scene is the demo while it is shown.

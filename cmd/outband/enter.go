@@ -40,13 +40,16 @@ capabilities, no_new_privs, limits, environment and working directory of its
 first process. Without COMMAND: the user's shell from the container's passwd,
 else /bin/sh.
 
-Flags end at the first word after TARGET. Standard input, output and error are
-relayed; what COMMAND does not read of a regular file stays unread, of a pipe it
-is consumed.
+Flags end at the first word after TARGET. On a terminal COMMAND gets one of the
+container's own; one's own is in raw mode meanwhile. A redirected standard error
+stays apart. Otherwise standard input, output and error are relayed by pipes;
+what COMMAND does not read of a regular file stays unread, of a pipe it is
+consumed.
 
 Exit code: the command's own; 128+n when signal n ended it; 124 timeout; 125
 outband failed; 126 not executable; 127 not found.`,
-		Example: `  outband enter 1234 -- ps ax
+		Example: `  outband enter 1234
+  outband enter 1234 -- ps ax
   outband enter pidns:4026532181 -u 1000:1000 -w /srv id
   outband enter cgroup:/lab --explain`,
 		Args:              cobra.ArbitraryArgs,
@@ -80,7 +83,7 @@ func (f *enterFlags) register(c *cobra.Command) {
 	fl.BoolVarP(&f.detach, "detach", "d", false, "do not wait; print the session's id")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no notes on standard error")
 	fl.BoolVar(&f.debug, "debug", false, "print the plan's notes and what takes how long")
-	fl.BoolVarP(&f.terminal, "tty", "t", false, "a terminal always (not in this version)")
+	fl.BoolVarP(&f.terminal, "tty", "t", false, "a terminal always, of 80x24 where there is none here")
 	fl.BoolVarP(&f.noTerminal, "no-tty", "T", false, "a terminal never")
 	fl.BoolVarP(&f.interactive, "interactive", "i", false, "accepted without effect")
 	fl.BoolVar(&f.thaw, "thaw", false, "thaw a frozen target, which stays so")
@@ -159,8 +162,8 @@ func (p *program) enterTarget(f *enterFlags, name string, command []string) erro
 // apply turns flags into the fields of cmd.
 func (f *enterFlags) apply(cmd *outband.Cmd) (err error) {
 	switch {
-	case f.terminal:
-		return &outband.UnsupportedError{Feature: "a terminal (-t)", Since: "the next version of outband"}
+	case f.terminal && (f.noTerminal || f.passStreams || f.detach):
+		return fmt.Errorf("%w: -t together with -T, -d or --pass-streams", outband.ErrInvalid)
 	case f.cgroup != "target" && f.cgroup != "none":
 		return fmt.Errorf("%w: --cgroup %q is neither target nor none", outband.ErrInvalid, f.cgroup)
 	case f.output != "" && f.output != "json":
@@ -181,6 +184,7 @@ func (f *enterFlags) apply(cmd *outband.Cmd) (err error) {
 	}
 	cmd.Dir, cmd.Privileged, cmd.ExposeHost, cmd.Thaw = f.dir, f.privileged, f.exposeHost, f.thaw
 	cmd.PassStreams, cmd.Leave, cmd.Detach = f.passStreams, f.leave, f.detach
+	cmd.Terminal = f.wantsTerminal()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if f.noInput && !f.passStreams {
 		cmd.Stdin = nil
@@ -243,6 +247,11 @@ const codeTimeout = 124
 // runCommand starts cmd, forwards signals, waits, and returns its exit code as
 // an error.
 func (p *program) runCommand(f *enterFlags, t *outband.Target, cmd *outband.Cmd, cancel context.CancelFunc) error {
+	var k *keyboard
+	if cmd.Terminal {
+		k = useTerminal(cmd)
+		defer k.close()
+	}
 	plan, err := cmd.Plan()
 	if err != nil {
 		return err
@@ -259,17 +268,28 @@ func (p *program) runCommand(f *enterFlags, t *outband.Target, cmd *outband.Cmd,
 	if err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 16)
+	signals, gaveUp := make(chan os.Signal, 16), make(chan unix.Signal, 1)
 	caught := make(chan struct{})
-	go func() { // beside the way in: it makes the runtime start threads
-		defer close(caught)
-		catch(signals)
-	}()
+	if k != nil { // whoever is ended from here on has something to restore
+		catch(signals, cmd.Terminal)
+		k.raw()
+		close(caught)
+	} else {
+		go func() { // beside the way in: it makes the runtime start threads
+			defer close(caught)
+			catch(signals, cmd.Terminal)
+		}()
+	}
 	err = cmd.Start()
 	<-caught
 	if err != nil {
 		record.failed(err)
 		return err
+	}
+	if cmd.Process.NamelessTerminal() && !f.quiet {
+		k.cooked(func() {
+			p.say("note: %s has no usable devpts: its terminal is one of outband's own, without a name inside", t.Name())
+		})
 	}
 	record.started(cmd.Process)
 	if f.detach {
@@ -280,8 +300,13 @@ func (p *program) runCommand(f *enterFlags, t *outband.Target, cmd *outband.Cmd,
 		timer := time.AfterFunc(f.timeout, func() { timedOut = true; cancel() })
 		defer timer.Stop()
 	}
-	go forward(cmd.Process, signals)
+	if cmd.Terminal {
+		go attend(cmd.Process, k, signals, cancel, gaveUp)
+	} else {
+		go forward(cmd.Process, signals)
+	}
 	err = cmd.Wait()
+	k.close()
 	record.ended(cmd.ProcessState, err)
 	if cmd.ProcessState == nil {
 		return err
@@ -291,6 +316,11 @@ func (p *program) runCommand(f *enterFlags, t *outband.Target, cmd *outband.Cmd,
 	}
 	if timedOut {
 		return exitStatus(codeTimeout)
+	}
+	select {
+	case s := <-gaveUp:
+		return exitStatus(128 + int(s))
+	default:
 	}
 	return exitCode(cmd.ProcessState)
 }
@@ -331,9 +361,12 @@ var forwarded = map[os.Signal]bool{
 }
 
 // catch has the signals to forward sent to a channel, but for those that outband
-// was told to ignore, by nohup(1) say.
-func catch(signals chan<- os.Signal) {
+// was told to ignore, by nohup(1) say; with a terminal also its changes of size.
+func catch(signals chan<- os.Signal, terminal bool) {
 	var wanted []os.Signal
+	if terminal {
+		wanted = append(wanted, unix.SIGWINCH)
+	}
 	for s := range forwarded {
 		if !signal.Ignored(s) {
 			wanted = append(wanted, s)

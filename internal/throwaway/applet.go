@@ -24,7 +24,7 @@ type call struct {
 }
 
 // applets are the commands inside a container that has nothing but the binary.
-// They are as small as tests and the demo allow, and no shell is among them.
+// They are as small as tests and the demo allow.
 func applets() map[string]func(*call) int {
 	return map[string]func(*call) int{
 		"init":   runInit,
@@ -41,6 +41,11 @@ func applets() map[string]func(*call) int {
 		"ps":     runPs,
 		"status": runStatus,
 		"yes":    runYes,
+
+		"sh":       runShell,
+		"ls":       runLs,
+		"hostname": runHostname,
+		"help":     runHelp,
 	}
 }
 
