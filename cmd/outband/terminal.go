@@ -29,7 +29,7 @@ type keyboard struct {
 
 	mu    sync.Mutex
 	saved *unix.Termios // what to restore; nil: it is as it was
-	over  bool          // it stays as it is
+	hold  bool          // it stays as it is, whoever reads
 }
 
 // look is how often a session in the background sees whether it still is.
@@ -55,7 +55,7 @@ func openKeyboard() *keyboard {
 func (k *keyboard) raw() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.saved != nil || k.over || !pty.Foreground(k.file) {
+	if k.saved != nil || k.hold || !pty.Foreground(k.file) {
 		return
 	}
 	modes, err := pty.Modes(k.file)
@@ -64,13 +64,11 @@ func (k *keyboard) raw() {
 	}
 }
 
-// restore sets the modes that there were.
+// restore sets the modes that there were, which stay until release.
 func (k *keyboard) restore() {
-	if k == nil {
-		return
-	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.hold = true
 	if k.saved != nil {
 		_ = pty.SetModes(k.file, k.saved)
 		k.saved = nil
@@ -82,9 +80,6 @@ func (k *keyboard) close() {
 	if k == nil {
 		return
 	}
-	k.mu.Lock()
-	k.over = true
-	k.mu.Unlock()
 	k.restore()
 	k.ended.Close() // again where that was done already: an error and no harm
 }
@@ -97,6 +92,14 @@ func (k *keyboard) cooked(f func()) {
 	}
 	k.restore()
 	f()
+	k.release()
+}
+
+// release undoes restore.
+func (k *keyboard) release() {
+	k.mu.Lock()
+	k.hold = false
+	k.mu.Unlock()
 	k.raw()
 }
 

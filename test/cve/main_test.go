@@ -30,9 +30,11 @@ func TestMain(m *testing.M) {
 		"lurker":      attackLurker,
 		"namespaced":  attackNamespaced,
 		"outside":     attackOutside,
+		"pts":         attackPts,
 		"report":      attackReport,
 		"robber":      attackRobber,
 		"venom":       attackVenom,
+		"type":        attackType,
 		"where":       attackWhere,
 		"writer":      attackWriter,
 	})
