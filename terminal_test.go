@@ -356,3 +356,32 @@ func TestTerminalOwner(t *testing.T) {
 		})
 	}
 }
+
+// TestNoTerminals: a devpts at its limit is told, and nothing is half entered.
+func TestNoTerminals(t *testing.T) {
+	testutil.RequireRoot(t)
+	testutil.NoLeaks(t)
+	target := enter(t, hostFiles())
+	run(t, sh(target, "mount --make-rprivate / && mount -t devpts -o max=1,ptmxmode=666 devpts /dev/pts"))
+	first := onScreen(t, target.Command("cat"))
+	c := target.Command("true")
+	c.Terminal = true
+	var step *StepError
+	if err := c.Run(); !errors.As(err, &step) || !errors.Is(err, unix.ENOSPC) || Hint(err) == "" {
+		t.Errorf("%v, hint %q", err, Hint(err))
+	}
+	first.press("\x04")
+	if err := first.wait(); err != nil {
+		t.Error(err)
+	}
+	if out := run(t, c.again()); out != "" { // one is free again
+		t.Errorf("%q", out)
+	}
+}
+
+// again is c as it was before it ran.
+func (c *Cmd) again() *Cmd {
+	d := c.target.Command(c.Args[0], c.Args[1:]...)
+	d.Terminal = c.Terminal
+	return d
+}
