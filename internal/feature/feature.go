@@ -33,6 +33,7 @@ func All() []Feature {
 	return []Feature{
 		{"NSpid", Version{4, 1}, "proc_pid_status(5)", "numbers of a process on every level", "refused"},
 		{"ioctl_nsfs", Version{4, 9}, "ioctl_nsfs(2)", "whether a pid namespace is below one's own", "refused"},
+		{"TIOCGPTPEER", Version{4, 13}, "ioctl_tty(2)", "a terminal is never opened by a path", "refused"},
 		{"fsopen, fsmount", Version{5, 2}, "fsopen(2)", "a mount of one's own that is attached nowhere", "refused where one is needed"},
 		{"pidfd_open, waitid(P_PIDFD)", Version{5, 4}, "pidfd_open(2), waitid(2)", "holding a process whatever happens to its number", "refused"},
 		{"openat2", Version{5, 6}, "openat2(2)", "looking up paths of a container", "refused"},
