@@ -11,7 +11,7 @@
 //
 // Files: contest.go who takes turns and what is claimed of it; cli.go,
 // library.go, relay.go the contests; memory.go what is measured once;
-// lab.go and oci.go the containers; worker.go and floor.c the processes that
+// terminal.go what a terminal feels like; lab.go and oci.go the containers; worker.go and floor.c the processes that
 // run in loops; stats.go, report.go, chart.go what comes out.
 package main
 

@@ -35,7 +35,7 @@ type figure struct {
 	how   string
 }
 
-// figures measures memory and size.
+// figures measures memory, size and how a terminal feels.
 func (l *lab) figures(ctx context.Context, o options) ([]figure, error) {
 	s := scaleOf(o)
 	info, err := os.Stat(l.outband)
@@ -55,13 +55,17 @@ func (l *lab) figures(ctx context.Context, o options) ([]figure, error) {
 	}
 	peak := fmt.Sprintf("ru_maxrss by wait4(2), the largest of 10; never less than the %.1f MiB of what starts it", peaks[1]/1024)
 	sessions := fmt.Sprintf("smaps_rollup, Pss, %d sessions of `sleep` open by a caller with %d MiB touched", s.held, s.heap)
-	return []figure{
+	terminal, err := l.terminalFigures(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return append([]figure{
 		{"peak memory of `outband enter`", peaks[0] / 1024, 12, "MiB", peak},
 		{"memory of a warden", held[0], 0, "KiB", sessions + ", the largest"},
 		{"memory of the caller per session", held[1], 0, "KiB", sessions + ", growth divided by their number"},
 		{"both together", held[0] + held[1], 1024, "KiB", "the sum"},
 		{"size of the binary", float64(info.Size()) / 1e6, 8, "MB", "CGO_ENABLED=0 go build -trimpath -ldflags '-s -w'"},
-	}, nil
+	}, terminal...), nil
 }
 
 // ask runs one of the helpers of this program and returns the numbers it prints.

@@ -56,7 +56,7 @@ better. The bar is what must hold, the goal what is aimed at.
 `
 
 const figuresIntro = `
-## Memory and size
+## Memory, size and terminals
 
 | | measured | at most | how |
 |---|---:|---:|---|
@@ -105,6 +105,9 @@ func (r *report) markdown(w io.Writer) {
 // measured is a figure's value with its unit, told to be too large where it is.
 func (f figure) measured() string {
 	text := fmt.Sprintf("%.1f %s", f.value, f.unit)
+	if f.unit == "ms" {
+		text = fmt.Sprintf("%.3f %s", f.value, f.unit)
+	}
 	if f.bar != 0 && f.value > f.bar {
 		return "**" + text + "**"
 	}

@@ -52,8 +52,8 @@ const tiocLinux = 0x541c
 // The mutant hands the streams in.
 func TestA16(t *testing.T) {
 	begin(t)
-	mutant := rig.Build(t, rig.Change{File: "cmd/outband/enter.go",
-		Old: "cmd.PassStreams, cmd.Leave, cmd.Detach = f.passStreams,", New: "cmd.Terminal = false; cmd.PassStreams, cmd.Leave, cmd.Detach = true,"})
+	mutant := rig.Build(t, rig.Off("cmd/outband/enter.go", "	cmd.Terminal = f.wantsTerminal()\n"), rig.Change{File: "cmd/outband/enter.go",
+		Old: "cmd.PassStreams, cmd.Leave, cmd.Detach = f.passStreams,", New: "cmd.PassStreams, cmd.Leave, cmd.Detach = true,"})
 	tool := rig.Build(t)
 	c := testutil.Throwaway(t, throwaway.Spec{})
 	for redirected := range 8 {
