@@ -108,17 +108,17 @@ func (k *keyboard) release() {
 func (k *keyboard) Read(b []byte) (int, error) {
 	for {
 		if !pty.Foreground(k.file) {
-			if pty.Readable(k.wake, nil, look) {
+			if _, over := pty.Readable(nil, k.wake, look); over {
 				return 0, io.EOF
 			}
 			continue
 		}
 		k.raw() // also for who was started in the background
-		if !pty.Readable(k.file, k.wake, time.Hour) {
-			continue
-		}
-		if pty.Readable(k.wake, nil, 0) {
+		switch ready, over := pty.Readable(k.file, k.wake, time.Hour); {
+		case over:
 			return 0, io.EOF
+		case !ready:
+			continue
 		}
 		n, err := k.file.Read(b)
 		if errors.Is(err, unix.EIO) && !pty.Foreground(k.file) || errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {

@@ -137,9 +137,20 @@ func Unread(f *os.File) int {
 	return n
 }
 
-// Readable waits until f can be read or wake is at its end, or so long.
-func Readable(f, wake *os.File, timeout time.Duration) bool {
-	return sys.Await(time.Now().Add(timeout), f, wake)
+// Readable waits until f can be read or wake is at its end, or so long, and
+// tells which it was; either may be nil.
+func Readable(f, wake *os.File, timeout time.Duration) (readable, woken bool) {
+	polls := []unix.PollFd{{Fd: -1, Events: unix.POLLIN}, {Fd: -1}}
+	for i, file := range [...]*os.File{f, wake} {
+		if file != nil && sys.Control(file, func(fd int) { polls[i].Fd = int32(fd) }) != nil {
+			return true, i == 1 // closed: whoever reads it is told
+		}
+	}
+	for end := time.Now().Add(timeout); ; timeout = max(time.Until(end), 0) {
+		if _, err := unix.Poll(polls, int(timeout/time.Millisecond)); !errors.Is(err, unix.EINTR) {
+			return polls[0].Revents != 0, polls[1].Revents != 0
+		}
+	}
 }
 
 // retry makes a call on f that a signal may interrupt.

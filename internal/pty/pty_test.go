@@ -131,8 +131,8 @@ func TestNoTerminal(t *testing.T) {
 	if _, err := SizeOf(r); !errors.Is(err, unix.ENOTTY) || IsTerminal(r) {
 		t.Errorf("size of a pipe: %v, a terminal: %v", err, IsTerminal(r))
 	}
-	if Readable(r, nil, time.Millisecond) {
-		t.Error("an empty pipe can be read")
+	if readable, woken := Readable(r, r, time.Millisecond); readable || woken {
+		t.Error("an empty pipe can be read, or is at its end")
 	}
 	master, peer := pair(t)
 	if !Foreground(peer) || !IsTerminal(peer) {

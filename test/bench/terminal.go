@@ -99,7 +99,7 @@ func (d *desk) see(ctx context.Context, text string) error {
 	var said []byte
 	buf := make([]byte, 4096)
 	for !bytes.Contains(said, []byte(text)) {
-		if !pty.Readable(d.master, nil, time.Until(deadline)) {
+		if ready, _ := pty.Readable(d.master, nil, time.Until(deadline)); !ready {
 			return fmt.Errorf("shows %q, not %q", said, text)
 		}
 		n, err := d.master.Read(buf)
