@@ -89,7 +89,7 @@ func (p *program) demo(w io.Writer, keep bool) (err error) {
 	if keep {
 		s.say("\nThe container stays until you press Enter. In another terminal: outband enter %s -- ps\n", demoName)
 		_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
-	} else if w == os.Stdout && pty.IsTerminal(os.Stdin) && pty.IsTerminal(os.Stdout) {
+	} else if atTerminal() {
 		if err := p.visitDemo(s); err != nil {
 			return err
 		}
@@ -97,6 +97,9 @@ func (p *program) demo(w io.Writer, keep bool) (err error) {
 	s.say("\nThe container ends with this program; nothing is left behind.\n")
 	return nil
 }
+
+// atTerminal tells whether somebody sits in front of this.
+func atTerminal() bool { return pty.IsTerminal(os.Stdin) && pty.IsTerminal(os.Stdout) }
 
 // visitDemo lets the user into the container.
 func (p *program) visitDemo(s *scene) error {

@@ -42,6 +42,11 @@ func bans() []ban {
 var rawStreams = map[string]string{
 	"cmd/outband/main.go run":    "makes the sink",
 	"cmd/outband/enter.go apply": "they are the command's own, relayed byte by byte",
+
+	"cmd/outband/terminal.go wantsTerminal": "asks whether they are a terminal",
+	"cmd/outband/terminal.go useTerminal":   "asks whether they are a terminal",
+	"cmd/outband/terminal.go windowSize":    "asks how large they are",
+	"cmd/outband/demo.go atTerminal":        "asks whether they are a terminal",
 }
 
 // streamFaults says where the program prints past its sink.
