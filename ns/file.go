@@ -15,6 +15,10 @@ const (
 	nsGetUserNS = 0xb701 // 4.9
 	nsGetParent = 0xb702 // 4.9
 	nsGetType   = 0xb703 // 4.11
+	nsGetOwner  = 0xb704 // 4.11
+
+	nsGetTgidFromPidns = 0x8004b707 // 6.11
+	nsGetTgidInPidns   = 0x8004b709 // 6.11
 )
 
 // ErrOutside says that a namespace is not the caller's own or a descendant of
@@ -45,6 +49,35 @@ func OpenFile(path string) (File, error) {
 		return File{}, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	return File{os.NewFile(uintptr(opened), path)}, nil
+}
+
+// OpenOf opens a namespace of the process whose /proc directory is dir. The link
+// is one of the kernel's; reading it needs the rights that Of needs.
+func OpenOf(dir *os.File, kind Kind) (File, error) {
+	name := "ns/" + kind.String()
+	rc, err := dir.SyscallConn()
+	if err != nil {
+		return File{}, err
+	}
+	var fd int
+	var errno error
+	err = rc.Control(func(at uintptr) { fd, errno = unix.Openat(int(at), name, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
+	if err = errors.Join(err, errno); err != nil {
+		return File{}, &os.PathError{Op: "open", Path: dir.Name() + "/" + name, Err: err}
+	}
+	return File{os.NewFile(uintptr(fd), dir.Name()+"/"+name)}, nil
+}
+
+// OwnerUID returns the user who made a user namespace, as the caller counts
+// (4.11).
+func (f File) OwnerUID() (uint32, error) {
+	var uid uint32
+	var err error
+	cerr := f.control(func(fd int) { uid, err = unix.IoctlGetUint32(fd, nsGetOwner) })
+	if err = errors.Join(cerr, err); err != nil {
+		return 0, &os.PathError{Op: "ioctl", Path: f.Name(), Err: err}
+	}
+	return uid, nil
 }
 
 // ID returns the identity of the namespace.
