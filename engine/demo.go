@@ -91,3 +91,34 @@ func byDemo(_ context.Context, proc *procfs.FS, name, runDir string) (*procfs.Pr
 	}
 	return p, nil
 }
+
+// Demo is the engine of the containers that "outband demo" shows, which are
+// announced below the run directory.
+type Demo string
+
+// Name returns "demo".
+func (Demo) Name() string { return "demo" }
+
+// List returns those that still run.
+func (d Demo) List(_ context.Context, h *Host) ([]Container, error) {
+	files, err := filepath.Glob(demoFile(string(d), "*"))
+	if err != nil || d == "" {
+		return nil, err
+	}
+	var all []Container
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".json")
+		content, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		var a announcement
+		if err := json.Unmarshal(content, &a); err != nil || a.Start == 0 {
+			continue
+		}
+		if init, err := h.Init(Facts{PID: a.PID, Start: a.Start}); err == nil {
+			all = append(all, Container{Engine: "demo", Name: name, ID: name, State: Running, Init: init})
+		}
+	}
+	return all, nil
+}

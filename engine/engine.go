@@ -48,10 +48,14 @@ func finders() map[string]finder {
 //	cgroup:/path         the container whose processes are in this cgroup
 //	/proc/1234/ns/pid    a file that refers to a namespace
 //	demo                 a container that "outband demo" shows
+//	web, 3f2a9c          what an engine calls it: its name, its id's beginning
+//	docker:web           the same for one engine
+//	podman@user:web      a container of another user's engine
+//	pod:ns/pod/name      a container in a pod; pod:ns/pod where that is clear
 //
-// runDir is where Outband keeps its own state. The process returned is the
-// caller's to close.
-func Resolve(ctx context.Context, proc *procfs.FS, name, runDir string) (*procfs.Process, error) {
+// Only the last four ask engines, which are those given. runDir is where Outband
+// keeps its own state. The process returned is the caller's to close.
+func Resolve(ctx context.Context, proc *procfs.FS, name, runDir string, engines ...Engine) (*procfs.Process, error) {
 	if err := check(name); err != nil {
 		return nil, err
 	}
@@ -62,13 +66,19 @@ func Resolve(ctx context.Context, proc *procfs.FS, name, runDir string) (*procfs
 		return byPID(ctx, proc, name, runDir)
 	}
 	if prefix, rest, ok := strings.Cut(name, ":"); ok {
-		find, known := finders()[prefix]
-		if !known {
+		if find, known := finders()[prefix]; known {
+			return find(ctx, proc, rest, runDir)
+		}
+		engines = called(engines, prefix)
+		if len(engines) == 0 {
 			return nil, fmt.Errorf("%w: %s: there is no engine called %q", ErrInvalid, safetext.Escape(name), safetext.Escape(prefix))
 		}
-		return find(ctx, proc, rest, runDir)
+		return byName(ctx, proc, engines, prefix, rest)
 	}
-	return byDemo(ctx, proc, name, runDir)
+	if p, err := byDemo(ctx, proc, name, runDir); !errors.Is(err, ErrNotFound) {
+		return p, err
+	}
+	return byName(ctx, proc, engines, "", name)
 }
 
 // check refuses names that cannot be any container's.

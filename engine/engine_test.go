@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -223,30 +222,4 @@ func inode(t *testing.T, pid int, kind string) uint64 {
 		t.Fatal(err)
 	}
 	return st.Ino
-}
-
-func TestInits(t *testing.T) {
-	testutil.NoLeaks(t)
-	proc := openProc(t)
-	c := testutil.Throwaway(t, throwaway.Spec{Depth: 3})
-	inits, err := Inits(context.Background(), proc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for at := c; ; at = at.Inner[0] {
-		if !slices.ContainsFunc(inits, func(i Init) bool { return i.PID == at.Pid() && i.Comm == "init" }) {
-			t.Errorf("%v lacks %d", inits, at.Pid())
-		}
-		if len(at.Inner) == 0 {
-			break
-		}
-	}
-	if slices.ContainsFunc(inits, func(i Init) bool { return i.PID == os.Getpid() }) {
-		t.Errorf("%v has the test itself", inits)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if inits, err := Inits(ctx, proc); err != nil || len(inits) != 0 {
-		t.Errorf("after the context's end: %v, %v", inits, err)
-	}
 }

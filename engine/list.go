@@ -4,38 +4,146 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"time"
 
 	"github.com/outband/outband/internal/procfs"
 )
 
-// Init is the first process of a pid namespace below the caller's own.
-type Init struct {
-	PID  int    // in the caller's pid namespace
-	Comm string // raw: the process chose it
+// Engine is a container manager, asked from the outside: its adapter reads what
+// the manager has written down. An adapter may do more, see Quiet.
+type Engine interface {
+	// Name is what names of its containers begin with: "docker".
+	Name() string
+	// List returns its containers, those that do not run included. What it
+	// returns with an error counts too.
+	List(ctx context.Context, h *Host) ([]Container, error)
 }
 
-// Inits lists the first processes of all pid namespaces that the caller can
-// see, of which each container has one. It stops early, without an error, when
-// ctx is done.
-func Inits(ctx context.Context, proc *procfs.FS) ([]Init, error) {
-	pids, err := proc.Pids()
+// A Prefixer is an Engine with other prefixes of names besides its own: "pod".
+type Prefixer interface{ Prefixes() []string }
+
+// Error is an engine that could not be asked, or not in time.
+type Error struct {
+	Engine string
+	Op     string
+	Err    error
+}
+
+func (e *Error) Error() string { return e.Engine + ": " + e.Op + ": " + e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// ErrDeadline is an engine's state that could not be read in time.
+var ErrDeadline = errors.New("no answer in time")
+
+// askTime is how long one engine may take.
+const askTime = 300 * time.Millisecond
+
+// List returns all containers that engines know, those that do not run
+// included, in the order of their names. engine/all has the list of engines.
+//
+// An engine that fails is in the error, of type *Error; what the others have to
+// say is returned all the same.
+func List(ctx context.Context, engines []Engine) ([]Container, error) {
+	proc, err := procfs.Open()
 	if err != nil {
 		return nil, err
 	}
-	var inits []Init
-	for _, pid := range pids {
-		if ctx.Err() != nil {
-			break
+	defer proc.Close()
+	return NewHost(proc, nil).List(ctx, engines)
+}
+
+// List is the function List for a host that is known already.
+func (h *Host) List(ctx context.Context, engines []Engine) ([]Container, error) {
+	lists, err := h.ask(ctx, engines)
+	all := merge(lists)
+	for i := range all {
+		h.observe(&all[i])
+	}
+	slices.SortStableFunc(all, compare)
+	return all, err
+}
+
+// compare sorts bare containers last, and others by name.
+func compare(a, b Container) int {
+	switch {
+	case (a.Engine == Bare) != (b.Engine == Bare):
+		if a.Engine == Bare {
+			return 1
 		}
-		dir, err := proc.Process(pid)
-		if err != nil {
-			continue // gone since it was listed
+		return -1
+	case a.Engine == Bare:
+		return a.Init.PID - b.Init.PID
+	case a.Name != b.Name:
+		if a.Name < b.Name {
+			return -1
 		}
-		status, err := dir.Status()
-		dir.Close()
-		if err == nil && len(status.NSpid) > 1 && status.NSpid[len(status.NSpid)-1] == 1 && status.State != 'Z' {
-			inits = append(inits, Init{pid, status.Name})
+		return 1
+	}
+	return 0
+}
+
+// answer is what an engine says.
+type answer struct {
+	at   int
+	list []Container
+	err  error
+}
+
+// ask asks the engines, all at once. One that does not answer in time is left to
+// itself: what it waits for may be a file system that is dead (A27,
+// docs/threat-model.md). Its answer will be dropped.
+func (h *Host) ask(ctx context.Context, engines []Engine) ([][]Container, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	answers := make(chan answer, len(engines))
+	for i, e := range engines {
+		go func() {
+			list, err := e.List(ctx, h)
+			answers <- answer{i, list, err}
+		}()
+	}
+	lists := make([][]Container, len(engines))
+	errs := make([]error, len(engines))
+	for i := range errs {
+		errs[i] = ErrDeadline
+	}
+	for range engines {
+		select {
+		case a := <-answers:
+			lists[a.at], errs[a.at] = a.list, a.err
+		case <-ctx.Done():
+			return lists, told(engines, errs)
 		}
 	}
-	return inits, nil
+	return lists, told(engines, errs)
+}
+
+// told returns the errors as those of their engines.
+func told(engines []Engine, errs []error) error {
+	var all []error
+	for i, err := range errs {
+		if err != nil {
+			all = append(all, &Error{engines[i].Name(), "list containers", err})
+		}
+	}
+	return errors.Join(all...)
+}
+
+// observe adds what the kernel knows of a container's state.
+func (h *Host) observe(c *Container) {
+	if c.Init.PID == 0 {
+		return
+	}
+	t, ok := h.task(c.Init.PID)
+	switch {
+	case !ok:
+	case t.State == 'Z' || t.State == 'X':
+		c.State = Zombie
+	case t.Exiting:
+		c.State = Stopping
+	}
 }

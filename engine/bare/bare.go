@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bare lists the containers that the kernel knows: pid namespaces. An
+// engine's name for one comes before this.
+package bare
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/outband/outband/engine"
+)
+
+// Engine finds the first processes of all pid namespaces below the caller's own.
+type Engine struct{}
+
+// Name returns "bare".
+func (Engine) Name() string { return engine.Bare }
+
+// List returns a container for each pid namespace that has a first process.
+func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, error) {
+	tasks, err := h.Tasks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []engine.Container
+	for _, t := range tasks {
+		if len(t.NSpid) < 2 || t.NSpid[len(t.NSpid)-1] != 1 {
+			continue
+		}
+		init, err := h.Init(engine.Facts{PID: t.PID, Start: t.Start})
+		if err != nil {
+			continue
+		}
+		all = append(all, engine.Container{
+			Engine: engine.Bare, Name: fmt.Sprintf("pid:%d", t.PID), ID: fmt.Sprint(t.PIDNS), State: engine.Running, Init: init,
+		})
+	}
+	return all, nil
+}

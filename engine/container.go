@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/outband/outband/ns"
+)
+
+// Container is a container, as the outermost engine that knows it calls it.
+type Container struct {
+	Engine string // what made it: "docker"; Bare where that is not known
+	// User owns the engine where it is another's, without root: such a
+	// container is named by engine@user:name alone.
+	User string
+	Name string // "web"; "namespace/pod/container" in a pod
+	ID   string // the engine's own; the number of the pid namespace for Bare
+	Pod  bool   // Name is that of a container in a pod
+	// State is what the engine and the kernel make of it.
+	State State
+	Init  Init // zero where it does not run
+	// Also are the other engines that know the same container: docker's are
+	// containerd's as well, and runc's.
+	Also []Container
+}
+
+// Bare is the engine of containers that nobody gave a name: of each pid
+// namespace that no other engine's container has.
+const Bare = "bare"
+
+// Init is the first process of a container.
+type Init struct {
+	PID   int    // in the caller's pid namespace
+	PIDs  []int  // its numbers, outermost level first
+	Start uint64 // clock ticks since boot: with PID its identity
+	PIDNS ns.ID
+	Comm  string // raw: the process chose it
+}
+
+// State is what a container is doing.
+type State string
+
+// The states. A container that does not run has no Init.
+const (
+	Running  State = "running"
+	Paused   State = "paused"   // frozen, by its engine or another
+	Stopping State = "stopping" // its first process is on its way out
+	Zombie   State = "zombie"   // its first process has ended and is not reaped
+	Stopped  State = "stopped"  // it has ended, or was never started
+)
+
+// FullName is the name that leads to this container and to no other.
+func (c *Container) FullName() string {
+	switch {
+	case c.Engine == Bare:
+		return c.Name
+	case c.Pod:
+		return "pod:" + c.Name
+	case c.User != "":
+		return c.Engine + "@" + c.User + ":" + c.Name
+	}
+	return c.Engine + ":" + c.Name
+}
+
+// how well a name fits.
+type fit int
+
+const (
+	none     fit = iota
+	byPrefix     // of the id
+	exactly
+)
+
+// fits tells whether a container is meant by a name, after its prefix was split
+// off; prefix is "" where there was none.
+func (c *Container) fits(prefix, rest string) fit {
+	best := none
+	for i := range c.Also {
+		best = max(best, c.Also[i].fits(prefix, rest))
+	}
+	engine, user, _ := strings.Cut(prefix, "@")
+	switch {
+	case prefix == "pod" && c.Pod:
+		if rest == c.Name || strings.HasPrefix(c.Name, rest+"/") && strings.Count(rest, "/") == 1 {
+			return exactly
+		}
+		return best
+	case c.User != user, prefix != "" && c.Engine != engine, c.Engine == Bare:
+		return best
+	case c.Name == rest || c.ID == rest:
+		return exactly
+	case strings.HasPrefix(c.ID, rest) && c.idLike():
+		return max(best, byPrefix)
+	}
+	return best
+}
+
+// idLike tells whether the id is one that is typed by its beginning: 64 digits,
+// not a name.
+func (c *Container) idLike() bool {
+	return len(c.ID) >= 32 && strings.Trim(c.ID, "0123456789abcdef") == ""
+}
+
+// match returns the containers that a name means: those that fit best, the
+// running ones where there are any.
+func match(all []Container, prefix, rest string) []Container {
+	best := none
+	for i := range all {
+		best = max(best, all[i].fits(prefix, rest))
+	}
+	if best == none {
+		return nil
+	}
+	var found []Container
+	for i := range all {
+		if all[i].fits(prefix, rest) == best {
+			found = append(found, all[i])
+		}
+	}
+	running := func(c Container) bool { return c.Init.PID != 0 }
+	if slices.ContainsFunc(found, running) {
+		found = slices.DeleteFunc(found, func(c Container) bool { return !running(c) })
+	}
+	return found
+}
+
+// merge puts together what several engines say of the same container. Engines
+// come outermost first: the first that has an init names it. A container whose
+// engine is not sure that it has ended stands for itself.
+func merge(lists [][]Container) []Container {
+	var all []Container
+	type process struct {
+		pid   int
+		start uint64
+	}
+	at := map[process]int{}
+	for _, list := range lists {
+		for _, c := range list {
+			init := process{c.Init.PID, c.Init.Start}
+			i, known := at[init]
+			if c.Init.PID == 0 || !known {
+				if c.Init.PID != 0 {
+					at[init] = len(all)
+				}
+				all = append(all, c)
+				continue
+			}
+			if c.Engine != Bare {
+				all[i].Also = append(all[i].Also, c)
+			}
+			if all[i].State == Running {
+				all[i].State = c.State
+			}
+		}
+	}
+	return dropEnded(all)
+}
+
+// dropEnded leaves out what an inner engine takes for a container that has
+// ended, where an outer one knows the same id.
+func dropEnded(all []Container) []Container {
+	ids := map[string]int{}
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].idLike() {
+			ids[all[i].ID] = i
+		}
+	}
+	kept := all[:0:0]
+	for i, c := range all {
+		if first, ok := ids[c.ID]; ok && first != i && c.Init.PID == 0 {
+			continue
+		}
+		kept = append(kept, c)
+	}
+	return kept
+}

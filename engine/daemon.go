@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/outband/outband/internal/procfs"
+)
+
+// Daemon is a process of an engine's on the host.
+type Daemon struct {
+	PID  int
+	UID  uint32
+	Args []string
+}
+
+// Daemons are the processes of a user that execute a program of this name, in
+// the caller's own pid namespace and with its root file system.
+//
+// A20 (docs/threat-model.md): what is in a container may call itself anything,
+// and may share the host's pid namespace; it has another root.
+func (h *Host) Daemons(ctx context.Context, name string, uid uint32) ([]Daemon, error) {
+	tasks, err := h.Tasks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []Daemon
+	for _, t := range tasks {
+		if len(t.NSpid) != 1 || t.UID != uid || t.Kthread || !strings.HasPrefix(name, t.Comm) || t.Comm == "" {
+			continue // a comm has 15 bytes at most
+		}
+		args := procfs.Strings([]byte(t.Cmdline))
+		if len(args) > 0 && filepath.Base(args[0]) == name && h.sameRoot(t.PID) {
+			all = append(all, Daemon{t.PID, t.UID, args})
+		}
+	}
+	return all, nil
+}
+
+// Monitors are the processes on the host whose title begins with prefix; the rest
+// of it is their only argument. A title is a command line that was written over.
+func (h *Host) Monitors(ctx context.Context, prefix string) ([]Daemon, error) {
+	tasks, err := h.Tasks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []Daemon
+	for _, t := range tasks {
+		if title, ok := strings.CutPrefix(t.Cmdline, prefix); ok && len(t.NSpid) == 1 && h.sameRoot(t.PID) {
+			all = append(all, Daemon{t.PID, t.UID, []string{strings.TrimRight(title, "\x00")}})
+		}
+	}
+	return all, nil
+}
+
+// FirstBelow returns the child of process pid that is number 1 of a pid
+// namespace; 0 where there is none.
+func (h *Host) FirstBelow(ctx context.Context, pid int) (child int, err error) {
+	tasks, err := h.Tasks(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range tasks {
+		if t.Parent == pid && len(t.NSpid) > 1 && t.NSpid[len(t.NSpid)-1] == 1 {
+			return t.PID, nil
+		}
+	}
+	return 0, nil
+}
+
+// Flag returns the value of a flag of a command line, by any of its names, as
+// "--flag value" or "--flag=value"; "" where there is none.
+func Flag(args []string, names ...string) string {
+	for i, arg := range args {
+		for _, name := range names {
+			if value, ok := strings.CutPrefix(arg, name+"="); ok {
+				return value
+			}
+			if arg == name && i+1 < len(args) {
+				return args[i+1]
+			}
+			if len(name) == 2 && !strings.HasPrefix(arg, "--") && len(arg) > 2 && strings.HasPrefix(arg, name) {
+				return arg[2:]
+			}
+		}
+	}
+	return ""
+}
+
+// sameRoot tells whether a process has the caller's root file system, be it in
+// another mount namespace. Nothing is asked of the file system: it may be dead.
+func (h *Host) sameRoot(pid int) bool {
+	if h.proc == nil { // recorded
+		return true
+	}
+	own := h.rootMount(os.Getpid())
+	return own != "" && own == h.rootMount(pid)
+}
+
+func (h *Host) rootMount(pid int) string {
+	dir, err := h.proc.Process(pid)
+	if err != nil {
+		return ""
+	}
+	defer dir.Close()
+	b, err := dir.ReadFile("mountinfo")
+	if err != nil {
+		return ""
+	}
+	return parseRootMount(string(b))
+}
+
+// parseRootMount returns from mountinfo which device and which directory on it
+// is mounted on / (proc_pid_mountinfo(5)); the last one covers the others.
+func parseRootMount(text string) (root string) {
+	for line := range strings.Lines(text) {
+		if f := strings.Split(line, " "); len(f) > 5 && f[4] == "/" {
+			root = f[2] + " " + f[3]
+		}
+	}
+	return root
+}

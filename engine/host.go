@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/ns"
+)
+
+// Host is what an adapter sees of the machine: its processes, and files of state
+// that it may trust. It is safe for use by several goroutines.
+type Host struct {
+	root string // "" but in tests: where the files of state are looked for
+	proc *procfs.FS
+
+	mu    sync.Mutex
+	tasks []procfs.Task // by number; nil: not read yet
+}
+
+// NewHost returns the machine as proc shows it, whose processes have been read
+// already; tasks may be nil. It does not own proc.
+func NewHost(proc *procfs.FS, tasks []procfs.Task) *Host { return &Host{proc: proc, tasks: tasks} }
+
+// Recorded returns a machine whose files of state are below root and whose
+// processes are tasks: for tests of adapters.
+func Recorded(root string, tasks []procfs.Task) *Host { return &Host{root: root, tasks: tasks} }
+
+// Tasks are all processes, in the order of their numbers.
+func (h *Host) Tasks(ctx context.Context) ([]procfs.Task, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tasks == nil {
+		tasks, err := h.proc.Scan(ctx)
+		if err != nil {
+			return nil, err
+		}
+		h.tasks = tasks
+	}
+	return h.tasks, nil
+}
+
+// Facts are what has to be true of a process for it to be the one that an
+// engine's state names. A number alone is not enough: it may have been given
+// away since.
+type Facts struct {
+	PID   int
+	Start uint64 // clock ticks since boot; 0: the engine does not tell
+	// Cgroup is a name that has to be in the path of one of its cgroups, such as
+	// the container's id. The engine made that path, outside of the container.
+	Cgroup string
+	// Parent is the number its parent has to have.
+	Parent int
+	// Owner is the user, other than root, whose the container is.
+	Owner uint32
+}
+
+// errUnsure is a fact that is missing.
+var errUnsure = errors.New("nothing tells the process from another with its number")
+
+// Init returns the process that fits the facts; fs.ErrNotExist if there is none.
+//
+// A20 (docs/threat-model.md): what is compared was written by the kernel, or by
+// an engine into files of root's.
+func (h *Host) Init(f Facts) (Init, error) {
+	if f.Start == 0 && f.Cgroup == "" && f.Parent == 0 {
+		return Init{}, errUnsure
+	}
+	t, ok := h.task(f.PID)
+	if !ok || f.Start != 0 && t.Start != f.Start || f.Parent != 0 && t.Parent != f.Parent {
+		return Init{}, fs.ErrNotExist
+	}
+	if f.Cgroup != "" && !h.inCgroup(f.PID, f.Cgroup) {
+		return Init{}, fs.ErrNotExist
+	}
+	if f.Owner != 0 {
+		if err := h.ownedBy(f.PID, f.Owner); err != nil {
+			return Init{}, err
+		}
+	}
+	return initFrom(t), nil
+}
+
+func initFrom(t procfs.Task) Init {
+	return Init{PID: t.PID, PIDs: t.NSpid, Start: t.Start, PIDNS: ns.ID(t.PIDNS), Comm: t.Comm}
+}
+
+// task returns one process.
+func (h *Host) task(pid int) (procfs.Task, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tasks == nil {
+		if pid <= 0 {
+			return procfs.Task{}, false
+		}
+		read := h.proc.Rescan([]int{pid})
+		return first(read)
+	}
+	i, ok := slices.BinarySearchFunc(h.tasks, pid, func(t procfs.Task, pid int) int { return t.PID - pid })
+	if !ok {
+		return procfs.Task{}, false
+	}
+	return h.tasks[i], true
+}
+
+func first(tasks []procfs.Task) (procfs.Task, bool) {
+	if len(tasks) == 0 {
+		return procfs.Task{}, false
+	}
+	return tasks[0], true
+}
+
+// Cgroups are the paths of a process's cgroups, one for each hierarchy.
+func (h *Host) Cgroups(pid int) []string {
+	if h.proc == nil { // recorded
+		return h.recordedCgroups(pid)
+	}
+	dir, err := h.proc.Process(pid)
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	groups, err := dir.Groups()
+	if err != nil {
+		return nil
+	}
+	paths := make([]string, 0, len(groups))
+	for _, g := range groups {
+		paths = append(paths, g.Path)
+	}
+	return paths
+}
+
+func (h *Host) recordedCgroups(pid int) []string {
+	b, err := os.ReadFile(filepath.Join(h.root, fmt.Sprintf("proc/%d/cgroup", pid)))
+	if err != nil {
+		return nil
+	}
+	groups, err := procfs.ParseGroups(b)
+	if err != nil {
+		return nil
+	}
+	var paths []string
+	for _, g := range groups {
+		paths = append(paths, g.Path)
+	}
+	return paths
+}
+
+// inCgroup tells whether name is a part of a path of a process's cgroups, or the
+// end of a part after a dash or dot, as in docker-ID.scope.
+func (h *Host) inCgroup(pid int, name string) bool {
+	for _, path := range h.Cgroups(pid) {
+		for part := range strings.SplitSeq(path, "/") {
+			part = strings.TrimSuffix(part, ".scope")
+			if part == name || strings.HasSuffix(part, "-"+name) || strings.HasSuffix(part, ":"+name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// limits of what is read of an engine's state.
+const (
+	maxState   = 4 << 20 // bytes of one file; containers.json of podman has all of them
+	maxEntries = 20000   // of one directory
+)
+
+// ReadFile returns a file of an engine's state. It has to be a regular file that
+// belongs to root, to the caller or to user owner, and that nobody else may
+// write; fs.ErrPermission if it is not.
+//
+// A20: so it holds what the engine wrote. A13: it is opened only when it is known
+// to be a regular file.
+func (h *Host) ReadFile(path string, owner uint32) ([]byte, error) {
+	f, err := h.open(path, owner, unix.S_IFREG)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxState+1))
+	if err == nil && len(b) > maxState {
+		err = &fs.PathError{Op: "read", Path: path, Err: unix.EFBIG}
+	}
+	return b, err
+}
+
+// ReadDir returns the names in a directory of an engine's state, on the terms of
+// ReadFile.
+func (h *Host) ReadDir(path string, owner uint32) ([]string, error) {
+	f, err := h.open(path, owner, unix.S_IFDIR)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(maxEntries)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	slices.Sort(names)
+	return names, err
+}
+
+// open opens a file or directory that may be trusted.
+func (h *Host) open(path string, owner uint32, kind uint32) (*os.File, error) {
+	path = h.root + path
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	ours := st.Uid == 0 || st.Uid == owner || st.Uid == uint32(os.Geteuid())
+	if st.Mode&unix.S_IFMT != kind || !ours || st.Mode&0o022 != 0 {
+		return nil, &fs.PathError{Op: "trust", Path: path, Err: fs.ErrPermission}
+	}
+	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lxc
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/outband/outband/engine"
+	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/internal/testutil"
+)
+
+// machine is the processes of the machine on which testdata was recorded: LXC
+// 5.0.2 with one container.
+func machine(t *testing.T) []procfs.Task {
+	t.Helper()
+	title, err := os.ReadFile("testdata/monitor.cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []procfs.Task{
+		{PID: 1, NSpid: []int{1}, Start: 1},
+		{PID: 24708, Parent: 1, NSpid: []int{24708}, Start: 2, Comm: "lxc-start", Cmdline: string(title)},
+		{PID: 24709, Parent: 24708, NSpid: []int{24709, 1}, Start: 3, PIDNS: 4026532547},
+	}
+}
+
+func list(t *testing.T, root string, tasks []procfs.Task) (names []string) {
+	t.Helper()
+	all, err := engine.Recorded(root, tasks).List(context.Background(), []engine.Engine{Engine{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range all {
+		names = append(names, all[i].FullName()+" "+string(all[i].State))
+	}
+	return names
+}
+
+func TestList(t *testing.T) {
+	root := testutil.Private(t, "testdata/host")
+	stopped := filepath.Join(root, "var/lib/lxc/off")
+	if err := os.MkdirAll(stopped, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(stopped, "config"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := list(t, root, machine(t)), []string{"lxc:lx1 running", "lxc:off stopped"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// Who only calls itself a monitor is none.
+func TestForged(t *testing.T) {
+	root := testutil.Private(t, "testdata/host")
+	for what, change := range map[string]func(*procfs.Task){
+		"inside":              func(t *procfs.Task) { t.NSpid = []int{24708, 7} },
+		"no configuration":    func(t *procfs.Task) { t.Cmdline = "[lxc monitor] /srv/lxc lx2\x00" },
+		"a user that is none": func(t *procfs.Task) { t.UID = 1000 },
+	} {
+		tasks := machine(t)
+		change(&tasks[1])
+		if got := list(t, root, tasks); len(got) != 0 {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+	if err := os.Chmod(filepath.Join(root, "srv/lxc/lx1/config"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, root, machine(t)); len(got) != 0 {
+		t.Errorf("a configuration that others can write: %q", got)
+	}
+}
+
+// Where the containers lie tells LXC's from those of managers above it.
+func TestManagers(t *testing.T) {
+	root := testutil.Private(t, "testdata/host")
+	if err := os.MkdirAll(filepath.Join(root, "var/lib/incus/containers/web"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tasks := machine(t)
+	tasks[1].Cmdline = "[lxc monitor] /var/lib/incus/containers web\x00"
+	if got := list(t, root, tasks); !slices.Equal(got, []string{"incus:web running"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestParseTitle(t *testing.T) {
+	for title, want := range map[string][2]string{
+		"/var/lib/lxc web": {"/var/lib/lxc", "web"}, "/a b/c web": {"/a b/c", "web"}, "/x/ web": {"/x", "web"}, "web": {}, "": {}, "x web": {}, "/x ..": {}, "/x a/b": {}, "/x ": {},
+	} {
+		if path, name := ParseTitle(title); path != want[0] || name != want[1] {
+			t.Errorf("%q: %q, %q", title, path, name)
+		}
+	}
+}
+
+func FuzzParseTitle(f *testing.F) {
+	f.Add("/var/lib/lxc web")
+	f.Fuzz(func(t *testing.T, title string) {
+		if path, name := ParseTitle(title); name != "" && (!filepath.IsAbs(path) || filepath.Base(name) != name) {
+			t.Errorf("%q: %q, %q", title, path, name)
+		}
+	})
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/internal/safetext"
+)
+
+// ErrNotRunning is a container that is known and does not run.
+var ErrNotRunning = errors.New("not running")
+
+// called returns the engines that a prefix of a name is for.
+func called(engines []Engine, prefix string) []Engine {
+	name, _, _ := strings.Cut(prefix, "@")
+	var found []Engine
+	for _, e := range engines {
+		more, ok := e.(Prefixer)
+		if e.Name() == name || ok && slices.Contains(more.Prefixes(), name) {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+// byName finds a container by what engines call it. That some engine did not
+// answer is told only where no other knows the name.
+func byName(ctx context.Context, proc *procfs.FS, engines []Engine, prefix, rest string) (*procfs.Process, error) {
+	name := rest
+	if prefix != "" {
+		name = prefix + ":" + rest
+	}
+	if rest == "" || len(engines) == 0 {
+		return nil, notFound("container", name)
+	}
+	lists, failed := NewHost(proc, nil).ask(ctx, engines)
+	found := match(merge(lists), prefix, rest)
+	switch {
+	case len(found) == 0 && failed != nil:
+		return nil, fmt.Errorf("%w: %w", notFound("container", name), failed)
+	case len(found) == 0:
+		return nil, notFound("container", name)
+	case len(found) > 1:
+		return nil, ambiguous(name, found)
+	case found[0].Init.PID == 0:
+		return nil, fmt.Errorf("%w: container %s", ErrNotRunning, safetext.Escape(found[0].FullName()))
+	}
+	return hold(proc, found[0].Init, name)
+}
+
+// ambiguous lists the choices.
+func ambiguous(name string, found []Container) error {
+	choices := make([]string, 0, len(found))
+	for i := range found {
+		choice := found[i].FullName()
+		if same := func(c Container) bool { return c.FullName() == choice }; len(slices.DeleteFunc(slices.Clone(found), same)) < len(found)-1 {
+			choice = fmt.Sprintf("pid:%d", found[i].Init.PID)
+		}
+		choices = append(choices, safetext.Escape(choice))
+	}
+	slices.Sort(choices)
+	return fmt.Errorf("%w: %s: %s", ErrAmbiguous, safetext.Escape(name), strings.Join(choices, ", "))
+}
+
+// hold takes hold of the process that a list has, and of no other that has its
+// number by now (A19, docs/threat-model.md).
+func hold(proc *procfs.FS, init Init, name string) (*procfs.Process, error) {
+	p, err := proc.Hold(init.PID)
+	if err != nil {
+		return nil, gone(err, "container", name)
+	}
+	start, err := startOf(p.Dir)
+	if err == nil && (start != init.Start || p.Alive() != nil) {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		p.Close()
+		return nil, fmt.Errorf("%w: it has ended", notFound("container", name))
+	}
+	return p, nil
+}
