@@ -2,12 +2,16 @@
 
 // Package pidtree shows processes as they are numbered on every level of pid
 // namespaces, and which of them came in from outside.
+//
+// Everything is read from /proc, from the outside: nothing is joined and nothing
+// is executed (A3, A7, docs/threat-model.md). Names of processes and their
+// arguments are raw: they are the processes' own choice, and are for a program
+// that shows them to make safe.
 package pidtree
 
 import (
-	"cmp"
 	"context"
-	"slices"
+	"time"
 
 	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/ns"
@@ -17,86 +21,83 @@ import (
 type Process struct {
 	// PIDs are its numbers, outermost level first; the first is that in the
 	// reader's own pid namespace.
-	PIDs   []int
-	Parent int   // of PIDs[0]; 0: none that the reader can see
-	PIDNS  ns.ID // its pid namespace; 0 where the reader may not know
-	Comm   string
-	State  byte
+	PIDs    []int
+	Parent  int    // of PIDs[0]; 0: none that the reader can see
+	PIDNS   ns.ID  // its pid namespace; 0 where the reader may not know
+	Start   uint64 // clock ticks since boot: with PIDs[0] its identity
+	UID     uint32 // effective, as the reader counts
+	State   byte   // as in proc_pid_stat(5): R S D T t Z X I
+	Kthread bool   // a kernel thread
+	Comm    string
+	// Cmdline is its arguments with a NUL behind each, see Args.
+	Cmdline string
 	// Visitor says that the process came in from outside of its pid namespace:
 	// it is not number 1 there, and its parent, or a parent's parent, is
 	// outside. Of what a visitor left behind when it ended this cannot be told
-	// any more: its parent is then number 1 of the namespace.
+	// by its parent, which is then number 1 of the namespace: it is told where
+	// it is in the cgroup of a session of Outband's.
 	Visitor bool
+	// Container is what a container is called whose first process this is, as
+	// engine:name; see Tree.Name.
+	Container string
 }
 
 // PID is the process's number in the reader's pid namespace.
-func (p Process) PID() int { return p.PIDs[0] }
+func (p *Process) PID() int { return p.PIDs[0] }
 
 // Inner is the process's number in its own pid namespace.
-func (p Process) Inner() int { return p.PIDs[len(p.PIDs)-1] }
+func (p *Process) Inner() int { return p.PIDs[len(p.PIDs)-1] }
 
 // Level is how many pid namespaces lie between the reader's own and the
 // process's, its own included.
-func (p Process) Level() int { return len(p.PIDs) - 1 }
+func (p *Process) Level() int { return len(p.PIDs) - 1 }
 
-// Snapshot reads all processes, in the order of their numbers. A process that
-// ends meanwhile is left out.
-func Snapshot(ctx context.Context, proc *procfs.FS) ([]Process, error) {
-	pids, err := proc.Pids()
+// Args are its arguments, none for a kernel thread or a zombie. Of a command
+// line of more than a page the first page is there.
+func (p *Process) Args() []string { return procfs.Strings([]byte(p.Cmdline)) }
+
+// Truncated tells whether Args lacks something.
+func (p *Process) Truncated() bool { return len(p.Cmdline) >= procfs.MaxCmdline }
+
+// snapshotTime bounds what reading all processes may take; on a machine with
+// ten thousand it takes a tenth of a second.
+const snapshotTime = 3 * time.Second
+
+// ErrIncomplete says that some process did not answer in time, and is missing.
+var ErrIncomplete = procfs.ErrIncomplete
+
+// Snapshot reads all processes. What ends meanwhile is left out, and whose parent
+// does is read again: each process has its parent in the tree.
+//
+// With ErrIncomplete there is a tree all the same.
+func Snapshot(ctx context.Context) (*Tree, error) {
+	proc, err := procfs.Open()
 	if err != nil {
 		return nil, err
 	}
-	ps := make([]Process, 0, len(pids))
-	for _, pid := range pids {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if p, ok := read(proc, pid); ok {
-			ps = append(ps, p)
-		}
+	defer proc.Close()
+	ctx, cancel := context.WithTimeout(ctx, snapshotTime)
+	defer cancel()
+	tasks, err := proc.Scan(ctx)
+	if tasks == nil {
+		return nil, err
 	}
-	slices.SortFunc(ps, func(a, b Process) int { return cmp.Compare(a.PID(), b.PID()) })
-	markVisitors(ps)
-	return ps, nil
+	tasks = settle(tasks, proc.Rescan)
+	t := newTree(tasks)
+	t.markOrphans(func(pid int) []procfs.Group { return groupsOf(proc, pid) })
+	return t, err
 }
 
-// read reads one process; false when it is gone.
-func read(proc *procfs.FS, pid int) (Process, bool) {
+// groupsOf returns the cgroups of a process, none when it is gone.
+func groupsOf(proc *procfs.FS, pid int) []procfs.Group {
 	dir, err := proc.Process(pid)
 	if err != nil {
-		return Process{}, false
+		return nil
 	}
 	defer dir.Close()
-	status, err := dir.Status()
+	groups, err := dir.Groups()
 	if err != nil {
-		return Process{}, false
+		return nil
 	}
-	p := Process{PIDs: status.NSpid, Parent: status.PPid, Comm: status.Name, State: status.State}
-	if set, err := ns.Of(dir.File()); err == nil {
-		p.PIDNS = set[ns.PID]
-	}
-	return p, true
-}
-
-// markVisitors finds the visitors among processes that are sorted by number.
-func markVisitors(ps []Process) {
-	index := make(map[int]int, len(ps))
-	for i, p := range ps {
-		index[p.PID()] = i
-	}
-	known := make([]bool, len(ps))
-	var visit func(i, depth int) bool
-	visit = func(i, depth int) bool {
-		p := &ps[i]
-		if known[i] || p.Level() == 0 || p.Inner() == 1 || depth > len(ps) {
-			return p.Visitor
-		}
-		known[i] = true // also breaks a circle that numbers given away anew could make
-		parent, ok := index[p.Parent]
-		p.Visitor = !ok || ps[parent].Level() < p.Level() || visit(parent, depth+1)
-		return p.Visitor
-	}
-	for i := range ps {
-		visit(i, 0)
-	}
+	return groups
 }

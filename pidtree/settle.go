@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pidtree
+
+import (
+	"slices"
+
+	"github.com/outband/outband/internal/procfs"
+)
+
+// settleRounds bounds how often what has changed is read again.
+const settleRounds = 16
+
+// settle makes one picture of processes that were read one after the other. A
+// process's parent may have ended since, and its number may be another's: such
+// a process is read again, and its new parent too. Whoever has no parent after
+// some rounds is left out: it changes faster than it can be read.
+//
+// tasks are sorted by number, and so is what is returned.
+func settle(tasks []procfs.Task, rescan func([]int) []procfs.Task) []procfs.Task {
+	at := index(tasks)
+	for range settleRounds {
+		var again []int
+		for i := range tasks {
+			if t := &tasks[i]; !parented(tasks, at, t) {
+				again = append(again, t.PID)
+				if _, ok := at[t.Parent]; !ok {
+					again = append(again, t.Parent)
+				}
+			}
+		}
+		if len(again) == 0 {
+			return tasks
+		}
+		slices.Sort(again)
+		tasks = replace(tasks, slices.Compact(again), rescan)
+		at = index(tasks)
+	}
+	for { // children of whoever is left out are left out
+		n := len(tasks)
+		tasks = slices.DeleteFunc(tasks, func(t procfs.Task) bool { return !parented(tasks, at, &t) })
+		if len(tasks) == n {
+			return tasks
+		}
+		at = index(tasks)
+	}
+}
+
+func index(tasks []procfs.Task) map[int]int {
+	at := make(map[int]int, len(tasks))
+	for i := range tasks {
+		at[tasks[i].PID] = i
+	}
+	return at
+}
+
+// parented tells whether a process's parent is there. One that is younger than
+// its child is not the parent, but has its number; so there are no circles: of
+// two that started in the same clock tick neither number was given away yet.
+func parented(tasks []procfs.Task, at map[int]int, t *procfs.Task) bool {
+	if t.Parent == 0 {
+		return true
+	}
+	i, ok := at[t.Parent]
+	return ok && t.Parent != t.PID && tasks[i].Start <= t.Start
+}
+
+// replace reads the processes with these numbers again; those that are gone are
+// left out.
+func replace(tasks []procfs.Task, pids []int, rescan func([]int) []procfs.Task) []procfs.Task {
+	tasks = slices.DeleteFunc(tasks, func(t procfs.Task) bool {
+		_, found := slices.BinarySearch(pids, t.PID)
+		return found
+	})
+	tasks = append(tasks, rescan(pids)...)
+	slices.SortFunc(tasks, func(a, b procfs.Task) int { return a.PID - b.PID })
+	return tasks
+}

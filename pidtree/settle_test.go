@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pidtree
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/outband/outband/internal/procfs"
+)
+
+// world is a machine on which processes come and go while they are read.
+type world struct {
+	tasks map[int]procfs.Task
+	now   uint64
+	rng   *rand.Rand
+	next  int
+	reads int
+}
+
+// churn lets some processes end, whose children go to number 1, and others
+// begin, with numbers that were used before among them.
+func (w *world) churn(n int) {
+	for range n {
+		w.now++
+		pids := make([]int, 0, len(w.tasks))
+		for pid := range w.tasks {
+			pids = append(pids, pid)
+		}
+		slices.Sort(pids)
+		if pid := pids[w.rng.IntN(len(pids))]; pid != 1 && w.rng.IntN(2) == 0 {
+			delete(w.tasks, pid)
+			for child, t := range w.tasks {
+				if t.Parent == pid {
+					t.Parent = 1
+					w.tasks[child] = t
+				}
+			}
+			continue
+		}
+		parent := pids[w.rng.IntN(len(pids))]
+		pid := 2 + w.rng.IntN(60)
+		if _, taken := w.tasks[pid]; !taken {
+			w.tasks[pid] = procfs.Task{PID: pid, NSpid: []int{pid}, Parent: parent, Start: w.now}
+		}
+	}
+}
+
+func (w *world) read(pids []int) []procfs.Task {
+	var tasks []procfs.Task
+	for _, pid := range pids {
+		if t, ok := w.tasks[pid]; ok {
+			tasks = append(tasks, t)
+		}
+		if w.reads++; w.reads < 3000 { // it calms down in the end
+			w.churn(w.rng.IntN(3))
+		}
+	}
+	return tasks
+}
+
+// Whatever happens while it is read, each process in the picture has its parent
+// there, which is no younger, so that there are no circles; and what is in the
+// picture was there.
+func TestSettle(t *testing.T) {
+	for seed := range uint64(300) {
+		w := &world{tasks: map[int]procfs.Task{1: {PID: 1, NSpid: []int{1}}}, rng: rand.New(rand.NewPCG(seed, 1))}
+		w.churn(80)
+		var pids []int
+		for pid := range w.tasks {
+			pids = append(pids, pid)
+		}
+		slices.Sort(pids)
+		got := settle(w.read(pids), w.read)
+		at := index(got)
+		if _, ok := at[1]; !ok {
+			t.Fatalf("seed %d: number 1 is missing", seed)
+		}
+		for _, p := range got {
+			steps := 0
+			for q := p; q.Parent != 0; steps++ {
+				i, ok := at[q.Parent]
+				if !ok || got[i].Start > q.Start || steps > len(got) {
+					t.Fatalf("seed %d: %d has no parent %d in the picture", seed, q.PID, q.Parent)
+				}
+				q = got[i]
+			}
+		}
+		if !slices.IsSortedFunc(got, func(a, b procfs.Task) int { return a.PID - b.PID }) {
+			t.Fatalf("seed %d: not in order", seed)
+		}
+	}
+}
+
+// A machine that never holds still is shown as far as it can be.
+func TestSettleRestless(t *testing.T) {
+	tasks := []procfs.Task{{PID: 1, NSpid: []int{1}}, {PID: 5, Parent: 6, Start: 9}, {PID: 7, Parent: 5, Start: 10}}
+	rounds := 0
+	got := settle(tasks, func([]int) []procfs.Task {
+		rounds++
+		return []procfs.Task{{PID: 5, Parent: 100 + rounds, Start: 9}}
+	})
+	if rounds != settleRounds || len(got) != 1 || got[0].PID != 1 {
+		t.Errorf("%d rounds, %v", rounds, got)
+	}
+}
+
+// Nothing is read again on a machine that stands still.
+func TestSettleStill(t *testing.T) {
+	tasks := []procfs.Task{{PID: 1}, {PID: 2}, {PID: 3, Parent: 1, Start: 4}}
+	got := settle(tasks, func([]int) []procfs.Task { t.Error("it was read again"); return nil })
+	if len(got) != 3 {
+		t.Errorf("%v", got)
+	}
+}
+
+// Numbers that were given away anew make no circle, and what they lie about is
+// read again.
+func TestSettleReused(t *testing.T) {
+	tasks := []procfs.Task{{PID: 1}, {PID: 50, Parent: 51, Start: 7}, {PID: 51, Parent: 50, Start: 9}}
+	got := settle(tasks, func(pids []int) []procfs.Task {
+		if !slices.Contains(pids, 50) {
+			t.Errorf("%v are read again", pids)
+		}
+		return []procfs.Task{{PID: 50, Parent: 1, Start: 7}}
+	})
+	if len(got) != 3 || got[1].Parent != 1 {
+		t.Errorf("%v", got)
+	}
+}
