@@ -4,36 +4,33 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/outband/outband/engine"
-	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/engine/all"
 	"github.com/outband/outband/internal/safetext"
 )
 
 // completionTime bounds what a press of the tab key may take.
 const completionTime = 200 * time.Millisecond
 
-// completeTargets offers the containers that are seen in /proc, by the number of
-// their first process; it asks no daemon.
-func completeTargets(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+// completeTargets offers the containers that run, by the names their engines
+// have for them, else by the number of their first process; it asks no daemon.
+func (p *program) completeTargets(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
 	defer cancel()
-	proc, err := procfs.Open()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	defer proc.Close()
-	inits, _ := engine.Inits(ctx, proc)
-	names := make([]cobra.Completion, 0, len(inits))
-	for _, init := range inits {
-		names = append(names, cobra.CompletionWithDesc(fmt.Sprintf("pid:%d", init.PID), safetext.Escape(init.Comm)))
+	containers, _ := engine.List(ctx, append([]engine.Engine{engine.Demo(p.runDir)}, all.Engines()...))
+	names := make([]cobra.Completion, 0, len(containers))
+	for i := range containers {
+		c := &containers[i]
+		if c.Init.PID != 0 {
+			names = append(names, cobra.CompletionWithDesc(safetext.Escape(c.FullName()), safetext.Escape(c.Init.Comm)))
+		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

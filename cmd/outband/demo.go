@@ -20,7 +20,6 @@ import (
 
 	"github.com/outband/outband"
 	"github.com/outband/outband/engine"
-	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/pty"
 	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/internal/throwaway"
@@ -177,18 +176,13 @@ func (s *scene) visit(ctx context.Context) error {
 // tree prints the container's processes with their numbers on every level and
 // returns how many visitors there are.
 func (s *scene) tree(ctx context.Context) (visitors int, err error) {
-	proc, err := procfs.Open()
-	if err != nil {
-		return 0, err
-	}
-	defer proc.Close()
-	all, err := pidtree.Snapshot(ctx, proc)
+	all, err := pidtree.Snapshot(ctx)
 	if err != nil {
 		return 0, err
 	}
 	tw := tabwriter.NewWriter(s.w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "outside\tcontainer\tinner\t")
-	for _, p := range below(all, s.t.PID()) {
+	for _, p := range below(all.Processes, s.t.PID()) {
 		row := make([]string, max(3, len(p.PIDs)))
 		for i, pid := range p.PIDs {
 			row[i] = strconv.Itoa(pid)

@@ -53,7 +53,7 @@ outband failed; 126 not executable; 127 not found.`,
   outband enter pidns:4026532181 -u 1000:1000 -w /srv id
   outband enter cgroup:/lab --explain`,
 		Args:              cobra.ArbitraryArgs,
-		ValidArgsFunction: completeTargets,
+		ValidArgsFunction: p.completeTargets,
 		RunE: func(c *cobra.Command, args []string) error {
 			return p.enter(c, &f, args)
 		},

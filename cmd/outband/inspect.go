@@ -37,7 +37,7 @@ one; 4 refused; 124 no answer in time.`,
 		Example: `  outband inspect 1234
   outband inspect 1234 17 -o json`,
 		Args:              cobra.RangeArgs(1, 2),
-		ValidArgsFunction: completeTargets,
+		ValidArgsFunction: p.completeTargets,
 		RunE: func(c *cobra.Command, args []string) error {
 			if output != "" && output != "json" {
 				return fmt.Errorf("inspect: %q is no output format (json)", output)

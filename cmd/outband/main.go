@@ -123,7 +123,7 @@ func (p *program) command(args []string) (root *cobra.Command, verb string) {
 	root.PersistentFlags().StringVar(&p.runDir, "run-dir", registry.Default(os.Geteuid(), os.Getenv), "where sessions are recorded")
 	_ = root.PersistentFlags().MarkHidden("run-dir")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	for _, v := range []func() *cobra.Command{p.enterCommand, p.inspectCommand, p.demoCommand, p.versionCommand} {
+	for _, v := range []func() *cobra.Command{p.enterCommand, p.inspectCommand, p.lsCommand, p.treeCommand, p.pidCommand, p.signalCommand, p.sessionsCommand, p.demoCommand, p.versionCommand} {
 		c := v()
 		root.AddCommand(c)
 		for _, arg := range args {
@@ -142,5 +142,6 @@ const longHelp = `Outband is out-of-band management for Linux containers: what a
 controller is to a server. It enters any running container from the outside,
 whatever made it, confined as the container is, and leaves nothing behind.
 
-TARGET is a process number (1234, pid:1234), pidns:INODE, cgroup:/PATH, or the
-path of a namespace file.`
+TARGET is what an engine calls a container (web, docker:web, podman@user:web,
+pod:NAMESPACE/POD/CONTAINER, the beginning of an id), a process number (1234,
+pid:1234), pidns:INODE, cgroup:/PATH, or the path of a namespace file.`

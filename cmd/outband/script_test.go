@@ -7,12 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/outband/outband/internal/throwaway"
+	"github.com/outband/outband/pidtree"
 )
 
 func TestMain(m *testing.M) {
@@ -26,6 +28,11 @@ func TestMain(m *testing.M) {
 //	container NAME [user]    starts a container; $NAME is the number of its first
 //	                         process; with "user" it has a user namespace
 //	quit NAME                ends it
+//	envfile NAME FILE        sets a variable to what a file has
+//	envid NAME FILE          sets it to the first id in a file of JSON
+//	pidof NAME INIT COMM     sets it to the number inside of a process of the
+//	                         container whose first process is INIT
+//	await INIT COMM STATE    waits until it is in a state, or "gone"
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -39,6 +46,10 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"container": startContainer,
 			"quit":      quitContainer,
+			"envfile":   setFromFile,
+			"envid":     setFromID,
+			"pidof":     setFromTree,
+			"await":     untilState,
 		},
 		Condition: func(cond string) (bool, error) {
 			return cond == "root" && os.Geteuid() == 0, nil
@@ -72,4 +83,63 @@ func quitContainer(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: quit NAME")
 	}
 	ts.Check(containers(ts)[args[0]].Close())
+}
+
+func setFromFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: envfile NAME FILE")
+	}
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+}
+
+func setFromID(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: envid NAME FILE")
+	}
+	_, rest, _ := strings.Cut(ts.ReadFile(args[1]), `"id":"`)
+	id, _, ok := strings.Cut(rest, `"`)
+	if !ok {
+		ts.Fatalf("no id in %s", args[1])
+	}
+	ts.Setenv(args[0], id)
+}
+
+func setFromTree(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: pidof NAME INIT COMM")
+	}
+	p := processIn(ts, args[1], args[2])
+	if p == nil {
+		ts.Fatalf("no %s in %s", args[2], args[1])
+	}
+	ts.Setenv(args[0], strconv.Itoa(p.Inner()))
+}
+
+// untilState waits, since a signal takes a moment.
+func untilState(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: await INIT COMM STATE")
+	}
+	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) {
+		p := processIn(ts, args[0], args[1])
+		if p != nil && string(p.State) == args[2] || args[2] == "gone" && (p == nil || p.State == 'Z') {
+			return
+		}
+	}
+	ts.Fatalf("%s in %s never gets to state %s", args[1], args[0], args[2])
+}
+
+// processIn is a process of the container whose first process is init, or nil.
+func processIn(ts *testscript.TestScript, init, comm string) *pidtree.Process {
+	tree, err := pidtree.Snapshot(context.Background())
+	ts.Check(err)
+	pid, err := strconv.Atoi(init)
+	ts.Check(err)
+	first := tree.Find(pid)
+	for i := range tree.Processes {
+		if p := &tree.Processes[i]; first != nil && p.PIDNS == first.PIDNS && p.Comm == comm {
+			return p
+		}
+	}
+	return nil
 }

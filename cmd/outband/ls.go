@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/outband/outband/engine"
+	"github.com/outband/outband/engine/all"
+	"github.com/outband/outband/internal/cgroup"
+	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/internal/safetext"
+	"github.com/outband/outband/ns"
+	"github.com/outband/outband/pidtree"
+)
+
+// lsFlags are the flags of ls.
+type lsFlags struct {
+	output, engine string
+	all            bool
+}
+
+func (p *program) lsCommand() *cobra.Command {
+	var f lsFlags
+	c := &cobra.Command{
+		Use:     "ls",
+		Aliases: []string{"list"},
+		Short:   "List containers, whatever made them",
+		Long: `List the containers that run: those that an engine has a name for, and each
+other pid namespace by the number of its first process. No daemon is woken: what
+the engines have written down is read, and compared with what the kernel says.
+
+State: running; paused (frozen); stopping (its first process is on its way out);
+zombie (that has ended and is not reaped yet); stopped (with -a).`,
+		Example: "  outband ls\n  outband ls -a --engine docker\n  outband ls -o name | xargs -I{} outband enter {} -- hostname",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return failure("ls", p.ls(c.Context(), c.OutOrStdout(), &f))
+		},
+	}
+	c.Flags().BoolVarP(&f.all, "all", "a", false, "stopped containers too")
+	c.Flags().StringVar(&f.engine, "engine", "", "only those of the engine with this `name`")
+	outputFlag(c, &f.output, "wide", "json", "name")
+	return c
+}
+
+// listed is a container as JSON has it: a contract with scripts.
+type listed struct {
+	Name   string `json:"name"`
+	Engine string `json:"engine"`
+	User   string `json:"user,omitempty"` // whose engine it is, if another's than root's or one's own
+	ID     string `json:"id"`
+	Init   *first `json:"init"` // null where it does not run
+	State  string `json:"state"`
+	PIDNS  *space `json:"pidns"`
+	Level  int    `json:"level"`
+	Procs  int    `json:"procs"`
+	// Visitors are in it now, those in containers inside of it not counted.
+	Visitors int        `json:"visitors"`
+	Started  *time.Time `json:"started"`
+
+	full string
+}
+
+type first struct {
+	PID  int    `json:"pid"`
+	PIDs []int  `json:"pids"`
+	Kind string `json:"kind"`
+	Exe  string `json:"exe"`
+}
+
+type space struct {
+	Dev uint64 `json:"dev"`
+	Ino ns.ID  `json:"ino"`
+}
+
+func (p *program) ls(ctx context.Context, w io.Writer, f *lsFlags) error {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	if names := engineNames(); f.engine != "" && !slices.Contains(names, f.engine) {
+		return fmt.Errorf("%w: there is no engine called %q (%s)", errUsage, safetext.Escape(f.engine), strings.Join(names, ", "))
+	}
+	tree, containers, err := p.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	proc, err := procfs.Open()
+	if err != nil {
+		return err
+	}
+	defer proc.Close()
+	l := newLister(proc, tree)
+	rows := make([]listed, 0, len(containers))
+	for i := range containers {
+		c := &containers[i]
+		if (f.all || c.Init.PID != 0) && (f.engine == "" || c.Engine == f.engine) {
+			rows = append(rows, l.row(c))
+		}
+	}
+	return printList(w, rows, f.output)
+}
+
+// engineNames are the names that engines' containers begin with.
+func engineNames() []string {
+	names := []string{"demo"}
+	for _, e := range all.Engines() {
+		if more, ok := e.(engine.Prefixer); ok {
+			names = append(names, more.Prefixes()...)
+		}
+		names = append(names, e.Name())
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// lister makes rows of containers.
+type lister struct {
+	proc   *procfs.FS
+	tree   *pidtree.Tree
+	own    []procfs.Group // the caller's, which are not frozen
+	mounts func() []procfs.Mount
+	boot   time.Time
+	dev    uint64 // of all namespaces
+}
+
+func newLister(proc *procfs.FS, tree *pidtree.Tree) *lister {
+	l := &lister{proc: proc, tree: tree}
+	var mountinfo []byte
+	if self, err := proc.Process(os.Getpid()); err == nil {
+		mountinfo, _ = self.ReadFile("mountinfo")
+		l.own, _ = self.Groups()
+		if f, err := ns.OpenOf(self.File(), ns.PID); err == nil {
+			var st unix.Stat_t
+			if unix.Fstat(int(f.Fd()), &st) == nil {
+				l.dev = st.Dev
+			}
+			f.Close()
+		}
+		self.Close()
+	}
+	l.mounts = func() []procfs.Mount { return procfs.ParseMounts(mountinfo) }
+	var up unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) == nil {
+		l.boot = time.Now().Add(-time.Duration(up.Nano()))
+	}
+	return l
+}
+
+func (l *lister) row(c *engine.Container) listed {
+	r := listed{Name: c.Name, Engine: c.Engine, User: c.User, ID: c.ID, State: string(c.State), full: c.FullName()}
+	process := l.tree.Find(c.Init.PID)
+	if c.Init.PID == 0 || process == nil || process.Start != c.Init.Start {
+		return r
+	}
+	r.Init = &first{PID: c.Init.PID, PIDs: c.Init.PIDs}
+	r.PIDNS, r.Level = &space{l.dev, c.Init.PIDNS}, process.Level()
+	r.Procs, r.Visitors = l.count(process, process)
+	started := l.started(c.Init.Start)
+	r.Started = &started
+	dir, err := l.proc.Process(c.Init.PID)
+	if err != nil {
+		return r
+	}
+	defer dir.Close()
+	r.Init.Exe, _ = dir.Readlink("exe") // not readable, or gone
+	r.Init.Kind = initKind(r.Init.Exe, process.Comm, process.Args())
+	if groups, err := dir.Groups(); err == nil && c.State == engine.Running && len(cgroup.Frozen(groups, l.own, l.mounts)) > 0 {
+		r.State = string(engine.Paused)
+	}
+	return r
+}
+
+// count counts the processes of a container, and the visitors in its own pid
+// namespace.
+func (l *lister) count(of, at *pidtree.Process) (procs, visitors int) {
+	procs = 1
+	if at.Visitor && at.PIDNS == of.PIDNS {
+		visitors = 1
+	}
+	for child := range l.tree.Children(at) {
+		p, v := l.count(of, child)
+		procs, visitors = procs+p, visitors+v
+	}
+	return procs, visitors
+}
+
+// ticks is how many clock ticks of procfs a second has (USER_HZ), on every
+// architecture that Outband knows.
+const ticks = 100
+
+func (l *lister) started(start uint64) time.Time {
+	return l.boot.Add(time.Duration(start) * (time.Second / ticks)).Truncate(time.Second).UTC()
+}
+
+// initKind names what the first process of a container is, by what it executes:
+// for display alone, since it can be anything by that name.
+func initKind(exe, comm string, args []string) string {
+	exe = strings.TrimSuffix(exe, " (deleted)")
+	kinds := map[string]string{
+		"systemd": "systemd", "openrc-init": "openrc", "runit": "runit", "runit-init": "runit", "finit": "finit",
+		"s6-svscan": "s6", "dinit": "dinit", "procd": "procd", "tini": "tini", "docker-init": "tini", "dumb-init": "dumb-init",
+		"catatonit": "catatonit", "init": "sysvinit", "pause": "pause",
+	}
+	name := filepath.Base(exe)
+	if name == "busybox" {
+		if len(args) > 0 && strings.TrimLeft(filepath.Base(args[0]), "-") == "init" || comm == "init" {
+			return "busybox"
+		}
+		return "other"
+	}
+	if kind, ok := kinds[name]; ok {
+		return kind
+	}
+	return "other"
+}
+
+// printList prints rows in a format.
+func printList(w io.Writer, rows []listed, format string) error {
+	switch format {
+	case "json":
+		return printJSON(w, rows)
+	case "name":
+		for _, r := range rows {
+			if _, err := fmt.Fprintln(w, safetext.Escape(r.full)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	head := []string{"NAME", "ENGINE", "STATE", "PID", "INIT", "PROCS", "VISITORS", "AGE"}
+	if format == "wide" {
+		head = append(head, "LEVEL", "PIDNS", "ID", "EXE")
+	}
+	fmt.Fprintln(tw, strings.Join(head, "\t"))
+	for _, r := range rows {
+		fmt.Fprintln(tw, strings.Join(r.cells(format == "wide"), "\t"))
+	}
+	return tw.Flush()
+}
+
+// cells are a row for people. Names of pods and of other users' containers are
+// those that they are found by.
+func (r *listed) cells(wide bool) []string {
+	name := r.Name
+	if r.User != "" || strings.HasPrefix(r.full, "pod:") {
+		name = r.full
+	}
+	cells := []string{safetext.Escape(name), r.Engine, r.State, "-", "-", fmt.Sprint(r.Procs), fmt.Sprint(r.Visitors), "-"}
+	extra := []string{"-", "-", safetext.Escape(r.ID), "-"}
+	if r.Init != nil {
+		cells[3], cells[4], cells[7] = fmt.Sprint(r.Init.PID), r.Init.Kind, age(time.Since(*r.Started))
+		extra[0], extra[1], extra[3] = fmt.Sprint(r.Level), fmt.Sprint(r.PIDNS.Ino), orElse(safetext.Escape(r.Init.Exe), "-")
+	}
+	if wide {
+		cells = append(cells, extra...)
+	}
+	return cells
+}
+
+// age is a duration in its largest unit.
+func age(d time.Duration) string {
+	for _, unit := range []struct {
+		size time.Duration
+		name string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}} {
+		if d >= unit.size {
+			return fmt.Sprintf("%d%s", d/unit.size, unit.name)
+		}
+	}
+	return fmt.Sprintf("%ds", max(d, 0)/time.Second)
+}

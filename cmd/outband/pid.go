@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/outband/outband/internal/safetext"
+	"github.com/outband/outband/pidtree"
+)
+
+func (p *program) pidCommand() *cobra.Command {
+	var from, output string
+	c := &cobra.Command{
+		Use:   "pid TARGET PID...",
+		Short: "Translate process numbers between a container and the host",
+		Long: `Print the numbers that processes of a container have on every level, the host's
+first. PID is as seen inside, or with --from as seen by the host, or on a level
+between: 0 is the host's, 1 that of the outermost container.`,
+		Example: "  outband pid web 1 7\n  outband pid web --from host 4711\n  outband pid web 7 -o json",
+		Args:    cobra.MinimumNArgs(2),
+		ValidArgsFunction: func(c *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			return p.completeTargets(c, args, word)
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			return failure("pid "+args[0], p.pid(c.Context(), c.OutOrStdout(), args[0], args[1:], from, output))
+		},
+	}
+	c.Flags().StringVar(&from, "from", "target", "who counts PID so: `host|target|LEVEL`")
+	outputFlag(c, &output, "json")
+	return c
+}
+
+// numbers are a process in JSON.
+type numbers struct {
+	PIDs []int `json:"pids"`
+}
+
+func (p *program) pid(ctx context.Context, w io.Writer, target string, words []string, from, output string) error {
+	pids, err := parsePids(words)
+	if err != nil {
+		return err
+	}
+	space, err := p.space(ctx, target)
+	if err != nil {
+		return err
+	}
+	defer space.Close()
+	level, err := parseLevel(from, space.Level())
+	if err != nil {
+		return err
+	}
+	all := make([]numbers, 0, len(pids))
+	for _, pid := range pids {
+		held, err := space.Hold(ctx, pid, level)
+		if err != nil {
+			return err
+		}
+		held.Pidfd.Close()
+		all = append(all, numbers{held.PIDs})
+	}
+	if output == "json" {
+		return printJSON(w, all)
+	}
+	for _, n := range all {
+		if _, err := fmt.Fprintln(w, arrows(n.PIDs)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// space holds the pid namespace of a target.
+func (p *program) space(ctx context.Context, target string) (*pidtree.Space, error) {
+	proc, init, err := p.hold(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	defer proc.Close()
+	defer init.Close()
+	return pidtree.OpenSpace(init.Pidfd)
+}
+
+// parsePids reads process numbers as they are typed: digits alone.
+func parsePids(words []string) ([]int, error) {
+	pids := make([]int, 0, len(words))
+	for _, word := range words {
+		pid, err := strconv.ParseInt(word, 10, 32)
+		if err != nil || pid <= 0 || word[0] == '+' {
+			return nil, fmt.Errorf("%w: %q is no process number", errUsage, safetext.Escape(word))
+		}
+		pids = append(pids, int(pid))
+	}
+	return pids, nil
+}
+
+// parseLevel reads --from.
+func parseLevel(word string, target int) (int, error) {
+	switch word {
+	case "host":
+		return 0, nil
+	case "target":
+		return target, nil
+	}
+	level, err := strconv.ParseUint(word, 10, 8)
+	if err != nil || int(level) > target {
+		return 0, fmt.Errorf("%w: --from %s: neither host nor target nor a level from 0 to %d", errUsage, safetext.Escape(word), target)
+	}
+	return int(level), nil
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/outband/outband"
+	"github.com/outband/outband/engine"
+	"github.com/outband/outband/engine/all"
+	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/internal/safetext"
+	"github.com/outband/outband/pidtree"
+)
+
+// errRefused is what would be dangerous.
+var errRefused = errors.New("refused")
+
+// codeOf is the exit code that an error of a verb has.
+func codeOf(err error) int {
+	for _, row := range []struct {
+		code int
+		errs []error
+	}{
+		{codeTimeout, []error{context.DeadlineExceeded, outband.ErrDeadline}},
+		{codeRefused, []error{errRefused, engine.ErrNotDescendant}},
+		{codeMisuse, []error{engine.ErrInvalid, outband.ErrInvalid, errUsage}},
+		{codeNotFound, []error{engine.ErrNotFound, engine.ErrAmbiguous, engine.ErrNotRunning, pidtree.ErrNoProcess}},
+	} {
+		for _, is := range row.errs {
+			if errors.Is(err, is) {
+				return row.code
+			}
+		}
+	}
+	return codeFailed
+}
+
+// errUsage is a word on the command line that cannot be right.
+var errUsage = errors.New("usage")
+
+// failure is the error of a verb, for the name it was given.
+func failure(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var status exitStatus
+	if errors.As(err, &status) {
+		return err
+	}
+	return &verbError{what, err, codeOf(err)}
+}
+
+// outputFlag adds -o with these formats.
+func outputFlag(c *cobra.Command, output *string, formats ...string) {
+	c.Flags().StringVarP(output, "output", "o", "", "format: `"+strings.Join(formats, "|")+"`")
+	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
+	run := c.RunE
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if *output != "" && !slices.Contains(formats, *output) {
+			return fmt.Errorf("%s: %q is no output format (%s)", c.Name(), *output, strings.Join(formats, ", "))
+		}
+		return run(c, args)
+	}
+}
+
+// printJSON prints facts for programs, on a line.
+func printJSON(w io.Writer, v any) error {
+	b, err := safetext.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(b, '\n'))
+	return err
+}
+
+// hold takes hold of the first process of a target.
+func (p *program) hold(ctx context.Context, name string) (*procfs.FS, *procfs.Process, error) {
+	proc, err := procfs.Open()
+	if err != nil {
+		return nil, nil, err
+	}
+	init, err := engine.Resolve(ctx, proc, name, p.runDir, all.Engines()...)
+	if err != nil {
+		proc.Close()
+		return nil, nil, err
+	}
+	return proc, init, nil
+}
+
+// snapshot reads all processes and names the containers among them. What could
+// not be asked or read is told, and is no reason not to show the rest.
+func (p *program) snapshot(ctx context.Context) (*pidtree.Tree, []engine.Container, error) {
+	tree, err := pidtree.Snapshot(ctx)
+	if tree == nil {
+		return nil, nil, err
+	}
+	if err != nil {
+		p.say("note: %v", err)
+	}
+	containers, err := tree.Containers(ctx, append([]engine.Engine{engine.Demo(p.runDir)}, all.Engines()...))
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			p.say("note: %s", line)
+		}
+	}
+	return tree, containers, nil
+}
