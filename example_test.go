@@ -68,12 +68,12 @@ func ExampleTarget_CommandContext() {
 
 // Errors are told apart by what they are; the way out stands beside.
 func ExampleHint() {
-	_, err := outband.Open(context.Background(), "docker:web")
+	_, err := outband.Open(context.Background(), "nobodys:web")
 	fmt.Println(err)
 	fmt.Println(errors.Is(err, outband.ErrInvalid), errors.Is(err, fs.ErrPermission))
 	fmt.Printf("%q\n", outband.Hint(&outband.LossError{Losses: []outband.Loss{outband.LossSeccomp}}))
 	// Output:
-	// not the name of a container: docker:web: there is no engine called "docker"
+	// not the name of a container: nobodys:web: there is no engine called "nobodys"
 	// true false
 	// "to enter without, say so: --accept-loss seccomp"
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband/engine"
+	"github.com/outband/outband/engine/all"
 	"github.com/outband/outband/internal/cgroup"
 	"github.com/outband/outband/internal/confine"
 	"github.com/outband/outband/internal/procfs"
@@ -73,7 +74,7 @@ func OpenIn(ctx context.Context, name, runDir string) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	init, err := engine.Resolve(ctx, proc, name, runDir)
+	init, err := engine.Resolve(ctx, proc, name, runDir, all.Engines()...)
 	if err != nil {
 		proc.Close()
 		return nil, engineError(err)
@@ -157,7 +158,7 @@ func open(name string, proc *procfs.FS, init *procfs.Process) (*Target, error) {
 func engineError(err error) error {
 	for _, pair := range [...][2]error{
 		{engine.ErrNotFound, ErrNotFound}, {engine.ErrAmbiguous, ErrAmbiguous}, {engine.ErrInvalid, ErrInvalid},
-		{engine.ErrNotDescendant, ErrNotDescendant}, {fs.ErrNotExist, ErrNotFound},
+		{engine.ErrNotDescendant, ErrNotDescendant}, {engine.ErrNotRunning, ErrNotRunning}, {fs.ErrNotExist, ErrNotFound},
 	} {
 		if errors.Is(err, pair[0]) {
 			return &lookupError{err, pair[1]}

@@ -72,7 +72,7 @@ func TestOpenErrors(t *testing.T) {
 		name string
 		want error
 	}{
-		{"", ErrInvalid}, {"-x", ErrInvalid}, {"a\nb", ErrInvalid}, {"docker:web", ErrInvalid}, {"pid:0", ErrInvalid},
+		{"", ErrInvalid}, {"-x", ErrInvalid}, {"a\nb", ErrInvalid}, {"nobodys:web", ErrInvalid}, {"pid:0", ErrInvalid},
 		{"web", ErrNotFound}, {"1073741824", ErrNotFound}, {"pidns:0", ErrNotFound}, {"cgroup:/no/such/group", ErrNotFound},
 		{"/no/such/file", ErrNotFound}, {fmt.Sprint(os.Getpid()), ErrOwnNamespace},
 	}

@@ -32,6 +32,14 @@ var layers = map[string]layer{
 
 	"ns":                knowledge,
 	"engine":            knowledge,
+	"engine/all":        knowledge,
+	"engine/bare":       knowledge,
+	"engine/containerd": knowledge,
+	"engine/docker":     knowledge,
+	"engine/lxc":        knowledge,
+	"engine/nspawn":     knowledge,
+	"engine/podman":     knowledge,
+	"engine/oci":        knowledge,
 	"internal/passwd":   knowledge,
 	"internal/procfs":   knowledge,
 	"internal/confine":  knowledge,
@@ -54,6 +62,14 @@ var layers = map[string]layer{
 var sideways = map[string][]string{
 	"internal/forkexec": {"internal/sys"},
 	"engine":            {"ns", "internal/procfs"},
+	"engine/all":        {"engine", "engine/bare", "engine/containerd", "engine/docker", "engine/lxc", "engine/nspawn", "engine/oci", "engine/podman"},
+	"engine/bare":       {"engine", "internal/procfs"},
+	"engine/containerd": {"engine", "internal/procfs"},
+	"engine/docker":     {"engine", "internal/procfs"},
+	"engine/lxc":        {"engine", "internal/procfs"},
+	"engine/nspawn":     {"engine", "internal/procfs"},
+	"engine/podman":     {"engine", "internal/procfs"},
+	"engine/oci":        {"engine", "internal/procfs"},
 	"internal/confine":  {"internal/procfs"},
 	"internal/cgroup":   {"internal/procfs"},
 }
@@ -61,7 +77,7 @@ var sideways = map[string][]string{
 // external are the modules of others that are linked, and who may import them.
 var external = map[string][]string{
 	"golang.org/x/sys": {
-		".", "ns", "engine", "internal/sys", "internal/forkexec", "internal/procfs", "internal/confine", "internal/cgroup",
+		".", "ns", "engine", "pidtree", "internal/sys", "internal/forkexec", "internal/procfs", "internal/confine", "internal/cgroup",
 		"internal/registry", "internal/pty", "internal/throwaway", "internal/testutil", "cmd/outband",
 	},
 	"github.com/spf13/cobra": {"cmd/outband"},

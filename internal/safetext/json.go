@@ -25,6 +25,9 @@ func (s String) MarshalJSON() ([]byte, error) {
 	return appendString(make([]byte, 0, len(s)+len(s)/4+2), string(s)), nil
 }
 
+// AppendJSON appends what MarshalJSON returns of s.
+func AppendJSON(dst []byte, s string) []byte { return appendString(dst, s) }
+
 // Raw returns the bytes of s if it is not valid UTF-8, else nil: the value of
 // the field that accompanies it, which encoding/json writes in base64.
 //

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -37,14 +38,23 @@ type contest struct {
 	rounds int
 	field  []contestant
 	claims []claim
+	// before, unless it is nil, makes what the contest takes place in.
+	before func() (release func() error, err error)
 }
 
 // run lets every contestant take one turn in each round, so that noise of the
 // machine hits all of them alike. Their order changes from round to round, lest
 // one always gets the caches that a certain other leaves behind. A first round
 // does not count.
-func (c *contest) run(ctx context.Context, progress func(done, of int)) (samples, error) {
-	taken := samples{}
+func (c *contest) run(ctx context.Context, progress func(done, of int)) (taken samples, err error) {
+	if c.before != nil {
+		release, rerr := c.before()
+		if rerr != nil {
+			return nil, rerr
+		}
+		defer func() { err = errors.Join(err, release()) }()
+	}
+	taken = samples{}
 	order := rand.New(rand.NewPCG(1, 2)) // the same in every run
 	for round := range c.rounds + 1 {
 		progress(round, c.rounds)

@@ -217,12 +217,14 @@ type scale struct {
 	heap   int           // MiB
 	volume int64         // bytes through a relay
 	held   int           // sessions that are open at once
+	spaces int           // pid namespaces for the tree
+	trees  int           // rounds of that
 }
 
 func scaleOf(o options) scale {
 	if o.quick {
-		return scale{rounds: 3, paused: 1, pause: 20 * time.Millisecond, batch: 3, heap: 64, volume: 32 << 20, held: 4}
+		return scale{rounds: 3, paused: 1, pause: 20 * time.Millisecond, batch: 3, heap: 64, volume: 32 << 20, held: 4, spaces: 20, trees: 2}
 	}
 	return scale{rounds: max(o.rounds, 1), paused: max(o.rounds/10, 1), pause: 300 * time.Millisecond,
-		batch: 20, heap: 1024, volume: 1 << 30, held: 32}
+		batch: 20, heap: 1024, volume: 1 << 30, held: 32, spaces: 500, trees: max(o.rounds/6, 1)}
 }
