@@ -57,6 +57,13 @@ func detached() (*Tree, error) {
 		return nil, os.NewSyscallError("fsopen cgroup2", err)
 	}
 	defer unix.Close(fs)
+	// A new mount sets the options of the one hierarchy, the machine's: without
+	// those that it has, nsdelegate say, they would be taken from it.
+	for _, option := range treeOptions("/proc/self/mountinfo", "/proc/1/mountinfo") {
+		if err := unix.FsconfigSetFlag(fs, option); err != nil {
+			return nil, os.NewSyscallError("fsconfig cgroup2 "+option, err)
+		}
+	}
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return nil, os.NewSyscallError("fsconfig cgroup2", err)
 	}
@@ -71,6 +78,23 @@ func detached() (*Tree, error) {
 		return nil, err
 	}
 	return &Tree{root}, nil
+}
+
+// treeOptions are those of the unified hierarchy, as the first of some files of
+// mounts that has a mount of it shows them.
+func treeOptions(files ...string) []string {
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue // another's, say
+		}
+		for _, m := range procfs.ParseMounts(b) {
+			if m.Type == "cgroup2" {
+				return slices.DeleteFunc(m.SuperOptions, func(o string) bool { return o == "rw" || o == "ro" })
+			}
+		}
+	}
+	return nil
 }
 
 // CanKill tells whether the kernel can end a group at once (cgroup.kill, 5.14,

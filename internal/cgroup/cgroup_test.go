@@ -139,6 +139,35 @@ func TestOpenTree(t *testing.T) {
 	}
 }
 
+// The options of the hierarchy are the machine's; a mount without them would
+// take them away, which TestOpenTree sees where there are any (with systemd).
+func TestTreeOptions(t *testing.T) {
+	const (
+		none = "22 1 8:1 / / rw - ext4 /dev/vda rw\n25 22 0:22 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n"
+		some = none + "26 22 0:23 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n"
+		bare = none + "26 22 0:23 / /mnt ro - cgroup2 none ro\n"
+	)
+	for _, test := range []struct{ self, first, want string }{
+		{some, none, "nsdelegate memory_recursiveprot"},
+		{none, some, "nsdelegate memory_recursiveprot"},
+		{bare, some, ""},
+		{none, none, ""},
+		{"", "", ""},
+	} {
+		dir := t.TempDir()
+		self, first := filepath.Join(dir, "self"), filepath.Join(dir, "1")
+		if err := os.WriteFile(first, []byte(test.first), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(self, []byte(test.self), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(treeOptions(filepath.Join(dir, "no"), self, first), " "); got != test.want {
+			t.Errorf("%q, %q: %q, want %q", test.self, test.first, got, test.want)
+		}
+	}
+}
+
 // Both ways lead to the same hierarchy: a group made by one is seen by the other.
 func TestDetachedTreeIsTheSame(t *testing.T) {
 	testutil.NoLeaks(t)
