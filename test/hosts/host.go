@@ -32,7 +32,7 @@ var always = strings.Fields("linux-image-cloud-amd64 systemd-sysv dbus udev libp
 var hosts = []host{
 	{
 		name:     "sid",
-		packages: strings.Fields("docker.io podman containerd lxc incus systemd-container slirp4netns fuse-overlayfs dbus-user-session"),
+		packages: strings.Fields("docker.io docker-cli podman containerd lxc incus systemd-container slirp4netns fuse-overlayfs dbus-user-session"),
 		selected: []job{
 			{pkg: "./test/hosts/guest", user: "root"},
 			{pkg: "./test/hosts/guest", user: "tester"},

@@ -154,7 +154,7 @@ func (h host) jobs(o options) []job {
 		return jobs
 	}
 	for pkg := range strings.SplitSeq(o.pkgs, ",") {
-		jobs = append(jobs, job{pkg: "./" + clean(pkg), run: o.run, skip: o.skip, user: o.user})
+		jobs = append(jobs, job{pkg: pkg, run: o.run, skip: o.skip, user: o.user})
 	}
 	return jobs
 }

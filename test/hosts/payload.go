@@ -14,6 +14,9 @@ import (
 	"time"
 )
 
+// binary is what a test binary is called, in its package's directory.
+const binary = "package.test"
+
 // testTime bounds one test binary, from inside.
 const testTime = 10 * time.Minute
 
@@ -72,7 +75,7 @@ func (p payload) script() string {
 		if p.cover {
 			args = append(args, fmt.Sprintf("-test.coverprofile=/tmp/outband/out/cover-%d", n))
 		}
-		fmt.Fprintf(&b, "%s %s %s", j.user, quote(j.pkg), quote("/run/outband/pkg/"+clean(j.pkg)))
+		fmt.Fprintf(&b, "%s %s %s", j.user, quote(j.pkg), quote("/mnt/pkg/"+clean(j.pkg)))
 		for _, arg := range args {
 			b.WriteString(" " + quote(arg))
 		}
@@ -94,14 +97,14 @@ func (p payload) command(ctx context.Context, out string) error {
 
 // test builds a package's test binary, and puts its testdata beside it.
 func (p payload) test(ctx context.Context, pkg, dir string) error {
-	args := []string{"test", "-c", "-vet=off", "-o", filepath.Join(dir, "test")}
+	args := []string{"test", "-c", "-vet=off", "-o", filepath.Join(dir, binary)}
 	if p.cover {
 		args = append(args, "-cover", "-coverpkg=./...")
 	}
 	if err := p.gotool(ctx, append(args, pkg)...); err != nil {
 		return err
 	}
-	if !exists(filepath.Join(dir, "test")) {
+	if !exists(filepath.Join(dir, binary)) {
 		return fmt.Errorf("%s has no tests", pkg)
 	}
 	data := filepath.Join(p.root, clean(pkg), "testdata")

@@ -12,7 +12,7 @@ port() {
 	done
 }
 
-here=/run/outband
+here=/mnt
 out=/tmp/outband/out
 exec >"$(port outband.results)" 2>&1
 mkdir -p $out/gocover
@@ -39,7 +39,7 @@ job() {
 	echo "== begin $package $user"
 	cd "$dir" || return
 	code=0
-	$user ./test "$@" || code=$?
+	$user ./package.test "$@" || code=$?
 	echo "== end $code"
 }
 
