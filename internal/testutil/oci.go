@@ -146,7 +146,7 @@ func (c *OCI) executed() bool {
 
 // configure writes config.json.
 func (c *OCI) configure(edits []func(Config)) error {
-	if err := c.run(nil, "spec", "--bundle", c.Bundle); err != nil {
+	if err := c.run(nil, "spec"); err != nil {
 		return err
 	}
 	file := filepath.Join(c.Bundle, "config.json")
@@ -185,6 +185,7 @@ func (c *OCI) run(stdin *os.File, args ...string) error {
 	args = append(append([]string(nil), c.command[1:]...), args...)
 	cmd := exec.CommandContext(ctx, c.command[0], args...)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Dir = c.Bundle // crun's spec has no --bundle before 0.20
 	if stdin != nil {
 		cmd.Stdin = stdin
 	}

@@ -49,7 +49,7 @@ var hosts = []host{
 	},
 	{
 		name:     "bullseye",
-		packages: strings.Fields("systemd-container dbus-user-session"),
+		packages: strings.Fields("dbus-user-session"),
 		selected: []job{
 			{pkg: "./test/hosts/guest", user: "root"},
 			{pkg: "./test/hosts/guest", user: "tester"},

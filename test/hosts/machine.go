@@ -28,6 +28,9 @@ var errDied = errors.New("the host has ended before its first line")
 // see each other's changes of code late, of which kernels die now and then.
 const boots = 3
 
+// drain is how long what a host has said may take to be read when it has ended.
+const drain = 2 * time.Second
+
 // A machine is one run of a host.
 type machine struct {
 	qemu    string // the program
@@ -101,6 +104,10 @@ func (m machine) once(ctx context.Context) (*results, error) {
 		ended <- tied(cmd, cmd.Run)
 		for _, w := range cmd.ExtraFiles {
 			w.Close() // now the readers come to an end
+		}
+		time.Sleep(drain)
+		for _, r := range ends {
+			r.Close() // even if somebody else has the other end
 		}
 	}()
 	return m.watch(ctx, cancel, ends, log, ended, &said)

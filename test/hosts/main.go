@@ -22,6 +22,7 @@ import (
 type options struct {
 	hosts, pkgs, run, skip, user, out, docs string
 	cover                                   bool
+	timeout                                 time.Duration
 }
 
 func main() {
@@ -34,6 +35,7 @@ func main() {
 	flag.BoolVar(&o.cover, "cover", false, "measure coverage")
 	flag.StringVar(&o.out, "o", "", "`directory` for console log, journal and coverage; none: a temporary one, kept if a test fails")
 	flag.StringVar(&o.docs, "docs", "", "`file` to write a report to, docs/hosts.md say")
+	flag.DurationVar(&o.timeout, "timeout", patience.all, "bound of one host's run")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer cancel()
@@ -116,6 +118,7 @@ func one(ctx context.Context, o options, h host, qemu string, out io.Writer) (re
 	}
 	fmt.Fprintf(out, "== host %s: drive after %.1f s\n", h.name, time.Since(began).Seconds())
 	m := machine{qemu: qemu, image: img, payload: drive, dir: kept, lines: out, limits: patience}
+	m.limits.all = o.timeout
 	r, err := m.run(ctx)
 	rep := report{host: h, results: r, versions: versions(img)}
 	summary(out, h, r, time.Since(began))

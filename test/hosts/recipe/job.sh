@@ -29,7 +29,8 @@ tester() {
 	systemctl start user@1000.service
 	setpriv --reuid 1000 --regid 1000 --init-groups env HOME=/home/tester USER=tester XDG_RUNTIME_DIR=/run/user/1000 \
 		systemd-run --user --quiet --pipe --wait --collect --property=Delegate=yes --working-directory="$PWD" \
-		--setenv=PATH --setenv=HOME=/home/tester --setenv=GOCOVERDIR --setenv=OUTBAND_HOST --setenv=OUTBAND_REQUIRE "$@"
+		--setenv=PATH="$PATH" --setenv=HOME=/home/tester --setenv=GOCOVERDIR=$GOCOVERDIR \
+		--setenv=OUTBAND_HOST=$OUTBAND_HOST --setenv=OUTBAND_REQUIRE=$OUTBAND_REQUIRE "$@"
 }
 
 # job runs one line of the list: user, package, directory, flags.
