@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build deps test test-matrix lab bench lint install gates fuzz clean
+.PHONY: help demo build deps test test-matrix test-hosts lab bench lint install gates fuzz clean
 
 GO          ?= go
 PREFIX      ?= /usr/local
@@ -43,6 +43,16 @@ test-matrix: ## enter containers of real engines, each on a host of its own (roo
 
 lab: ## build bin/lab, which starts a container of a real engine to try things on
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/lab ./test/lab/cmd/lab
+
+# HOST: sid, bookworm, bullseye, separated by commas; PKG and RUN: what runs
+# there instead of the host's own selection.
+HOST        ?= sid
+PKG         ?=
+RUN         ?=
+HOSTFLAGS   ?=
+
+test-hosts: ## tests on whole hosts in qemu: HOST, PKG, RUN (root)
+	CGO_ENABLED=0 $(GO) run ./test/hosts -host '$(HOST)' -pkg '$(PKG)' -run '$(RUN)' $(HOSTFLAGS)
 
 # The after-fork code must not care how it was built.
 gates: ## the tests of internal/forkexec, built in each way that Go has

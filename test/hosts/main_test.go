@@ -92,9 +92,13 @@ func TestReport(t *testing.T) {
 	}}
 	err := writeReport(file, []report{{host: host{name: "one"}, results: done, versions: map[string]string{"runc": "1.3"}}, {host: host{name: "two"}}})
 	b, _ := os.ReadFile(file)
-	for _, want := range []string{"## one\n\nLinux 6.1, runc 1.3.\n", "| TestRunC | pass |", "| TestDocker | skip |", "1 failed", "## two\n\nDid not run"} {
+	for _, want := range []string{"- `one`: Linux 6.1, runc 1.3.\n", "- `two` did not run.", "| test | one, root | one, tester |",
+		"| `TestRunC` | pass |  |\n", "| `./a` |  | 0 passed, 1 failed, 0 skipped |\n"} {
 		if err != nil || !strings.Contains(string(b), want) {
 			t.Errorf("no %q in %s, %v", want, b, err)
 		}
+	}
+	if strings.Contains(string(b), "TestDocker") {
+		t.Errorf("what was skipped is there: %s", b)
 	}
 }

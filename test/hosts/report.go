@@ -5,7 +5,9 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -34,42 +36,71 @@ func versions(img *image) map[string]string {
 // told are the packages whose versions a report has.
 var told = strings.Fields("systemd-sysv docker.io containerd podman runc crun lxc incus systemd-container bubblewrap util-linux busybox-static")
 
-// writeReport writes the table of hosts.
+// writeReport writes the table of hosts: a line for each test, a column for each
+// host and user.
 func writeReport(file string, all []report) error {
 	var b bytes.Buffer
-	b.WriteString("# Hosts\n\nWritten by `go run ./test/hosts -docs docs/hosts.md`; [testing.md](testing.md) says what these hosts are.\n")
+	b.WriteString("# Hosts\n\nWritten by `go run ./test/hosts -host sid,bookworm,bullseye -docs docs/hosts.md`;\n" +
+		"[testing.md](testing.md#whole-hosts) says what these hosts are. `tester` is an ordinary user.\n\n")
+	var heads []string
+	cells := map[string]map[string]string{} // test, column
 	for _, r := range all {
-		fmt.Fprintf(&b, "\n## %s\n\n", r.host.name)
-		if r.results == nil || !r.results.done {
-			b.WriteString("Did not run to the end.\n")
-		}
+		b.WriteString(r.describe())
 		if r.results == nil {
 			continue
 		}
-		fmt.Fprintf(&b, "Linux %s", r.results.kernel)
-		for _, name := range told {
-			if v := r.versions[name]; v != "" {
-				fmt.Fprintf(&b, ", %s %s", name, v)
-			}
-		}
-		b.WriteString(".\n\n| package | user | test | |\n|---|---|---|---|\n")
 		for _, j := range r.results.jobs {
-			if !strings.HasSuffix(j.pkg, "/guest") {
-				fmt.Fprintf(&b, "| `%s` | %s | %d passed, %d failed, %d skipped | %s |\n", j.pkg, j.user,
-					j.count("PASS"), j.count("FAIL"), j.count("SKIP"), verdict(j.code))
-				continue
+			head := r.host.name + ", " + j.user
+			if !slices.Contains(heads, head) {
+				heads = append(heads, head)
 			}
-			for _, o := range j.tests {
-				fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", j.pkg, j.user, o.name, strings.ToLower(o.word))
+			for row, word := range j.rows() {
+				if cells[row] == nil {
+					cells[row] = map[string]string{}
+				}
+				cells[row][head] = word
 			}
 		}
+	}
+	b.WriteString("\n| test | " + strings.Join(heads, " | ") + " |\n|---|" + strings.Repeat("---|", len(heads)) + "\n")
+	for _, row := range slices.Sorted(maps.Keys(cells)) {
+		b.WriteString("| " + row)
+		for _, head := range heads {
+			b.WriteString(" | " + cells[row][head])
+		}
+		b.WriteString(" |\n")
 	}
 	return os.WriteFile(file, b.Bytes(), 0o644)
 }
 
-func verdict(code int) string {
-	if code == 0 {
-		return "pass"
+// describe is one line about a host.
+func (r report) describe() string {
+	if r.results == nil {
+		return fmt.Sprintf("- `%s` did not run.\n", r.host.name)
 	}
-	return "fail"
+	line := fmt.Sprintf("- `%s`: Linux %s", r.host.name, r.results.kernel)
+	for _, name := range told {
+		if v := r.versions[name]; v != "" {
+			line += ", " + name + " " + v
+		}
+	}
+	if !r.results.done {
+		line += "; did not run to the end"
+	}
+	return line + ".\n"
+}
+
+// rows are the lines of a job: each test of package guest, else the package.
+func (j *jobResult) rows() map[string]string {
+	if !strings.HasSuffix(j.pkg, "/guest") {
+		return map[string]string{fmt.Sprintf("`%s`", j.pkg): fmt.Sprintf("%d passed, %d failed, %d skipped",
+			j.count("PASS"), j.count("FAIL"), j.count("SKIP"))}
+	}
+	rows := map[string]string{}
+	for _, o := range j.tests {
+		if word := strings.ToLower(o.word); !strings.Contains(o.name, "/") && word != "skip" {
+			rows["`"+o.name+"`"] = word
+		}
+	}
+	return rows
 }
