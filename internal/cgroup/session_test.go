@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -49,6 +50,18 @@ func ended(t *testing.T, cmd *exec.Cmd) bool {
 		t.Fatal(err)
 	}
 	return info.Signo != 0
+}
+
+// dies tells whether a process dies: one that has left its group, so that it
+// can be removed, is not a zombie yet.
+func dies(t *testing.T, cmd *exec.Cmd) bool {
+	t.Helper()
+	for until := time.Now().Add(endBudget); !ended(t, cmd); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			return false
+		}
+	}
+	return true
 }
 
 // unifiedOf is the group of a process.
@@ -174,7 +187,7 @@ func TestEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, cmd := range inside {
-		if !ended(t, cmd) {
+		if !dies(t, cmd) {
 			t.Errorf("%d lives", cmd.Process.Pid)
 		}
 	}
@@ -248,7 +261,7 @@ func TestSweep(t *testing.T) {
 		t.Errorf("%d were swept, want %d", got, want)
 	}
 	for i, test := range tests {
-		if exists(t, tree, path, sessions[i].Name) == test.swept || ended(t, inside[i]) != test.killed {
+		if exists(t, tree, path, sessions[i].Name) == test.swept || test.killed && !dies(t, inside[i]) || !test.killed && ended(t, inside[i]) {
 			t.Errorf("%s: exists %v, ended %v", test.name, exists(t, tree, path, sessions[i].Name), ended(t, inside[i]))
 		}
 		end(inside[i])
