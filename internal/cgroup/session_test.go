@@ -174,6 +174,7 @@ func TestSessionIsLocked(t *testing.T) {
 
 // End ends what is in a group, orphans of orphans too.
 func TestEnd(t *testing.T) {
+	testutil.RequireKernel(t, 5, 14, "cgroup.kill")
 	testutil.NoLeaks(t)
 	tree, path := group(t)
 	s := session(t, tree, path, false)
@@ -201,6 +202,7 @@ func TestEnd(t *testing.T) {
 
 // A group that has groups in it is not removed, and that is told.
 func TestEndOfWhatStays(t *testing.T) {
+	testutil.RequireKernel(t, 5, 14, "cgroup.kill")
 	testutil.NoLeaks(t)
 	tree, path := group(t)
 	s := session(t, tree, path, false)
@@ -222,6 +224,7 @@ func TestEndOfWhatStays(t *testing.T) {
 
 // A sweep ends the sessions without a warden, and no others.
 func TestSweep(t *testing.T) {
+	testutil.RequireKernel(t, 5, 14, "cgroup.kill")
 	testutil.NoLeaks(t)
 	tree, path := group(t)
 	tests := []struct {

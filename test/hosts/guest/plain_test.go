@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/outband/outband"
 	"github.com/outband/outband/internal/sys"
 	"github.com/outband/outband/internal/testutil"
 )
@@ -89,18 +91,42 @@ func oci(t *testing.T, c *testutil.OCI, runtime string, differ ...string) {
 func TestRunCLabel(t *testing.T) {
 	asRoot(t)
 	has(t, "runc")
-	profile(t, "outband-test")
+	profile(t, "outband-test", "")
 	oci(t, testutil.RunC(t, func(c testutil.Config) {
 		c.Set("process.apparmorProfile", "outband-test")
 		c.Set("process.noNewPrivileges", false)
 	}), "runc")
 }
 
-// profile loads a profile of AppArmor that allows nearly all.
-func profile(t *testing.T, name string) {
+// TestLabelHolds has a profile that denies a file: what enters cannot read it
+// either.
+func TestLabelHolds(t *testing.T) {
+	asRoot(t)
+	has(t, "runc")
+	if slices.Contains(notCopied, outband.LossLSM) {
+		t.Skip("labels are not copied in this version")
+	}
+	profile(t, "outband-test", "deny /secret r,\n")
+	c := testutil.RunC(t, func(c testutil.Config) { c.Set("process.apparmorProfile", "outband-test") })
+	for _, name := range []string{"secret", "open"} {
+		if err := os.WriteFile(filepath.Join(c.Rootfs, name), []byte("said\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := outbandEnter(t, c.Pid, nil, "cat", "/open"); err != nil || out != "said\n" {
+		t.Errorf("a file that is allowed: %q, %v", out, err)
+	}
+	if out, err := outbandEnter(t, c.Pid, nil, "cat", "/secret"); err == nil || !strings.Contains(err.Error(), "ermission denied") {
+		t.Errorf("a file that is denied: %q, %v", out, err)
+	}
+}
+
+// profile loads a profile of AppArmor that allows nearly all but what its rules
+// say.
+func profile(t *testing.T, name, rules string) {
 	t.Helper()
 	has(t, "apparmor_parser")
-	text := fmt.Sprintf("abi <abi/3.0>,\nprofile %s flags=(attach_disconnected,mediate_deleted) {\n network,\n capability,\n file,\n umount,\n signal,\n ptrace,\n unix,\n deny /proc/sysrq-trigger rwklx,\n}\n", name)
+	text := fmt.Sprintf("abi <abi/3.0>,\nprofile %s flags=(attach_disconnected,mediate_deleted) {\n network,\n capability,\n file,\n umount,\n signal,\n ptrace,\n unix,\n deny /proc/sysrq-trigger rwklx,\n%s}\n", name, rules)
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
