@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/outband/outband"
 	"github.com/outband/outband/internal/sys"
 	"github.com/outband/outband/internal/testutil"
 )
@@ -103,9 +101,6 @@ func TestRunCLabel(t *testing.T) {
 func TestLabelHolds(t *testing.T) {
 	asRoot(t)
 	has(t, "runc")
-	if slices.Contains(notCopied, outband.LossLSM) {
-		t.Skip("labels are not copied in this version")
-	}
 	profile(t, "outband-test", "deny /secret r,\n")
 	c := testutil.RunC(t, func(c testutil.Config) { c.Set("process.apparmorProfile", "outband-test") })
 	for _, name := range []string{"secret", "open"} {
