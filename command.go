@@ -308,12 +308,14 @@ func (c *Cmd) spec(plan *Plan) (*forkexec.Spec, held, error) {
 	}
 	var files held
 	if plan.label != nil {
-		proc, err := procfs.Private()
+		proc, err := t.procForLabel(plan.label.File)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%w: %w", &LossError{[]Loss{LossLSM}}, err)
 		}
 		spec.Proc = proc.File()
-		files = append(files, spec.Proc)
+		if proc != t.fs {
+			files = append(files, spec.Proc)
+		}
 	}
 	if plan.ChangeRoot {
 		var err error

@@ -13,6 +13,7 @@ import (
 
 	"github.com/outband/outband/internal/confine"
 	"github.com/outband/outband/internal/forkexec"
+	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/ns"
 )
 
@@ -84,6 +85,27 @@ func labelToWrite(label string) *forkexec.Label {
 		name = strings.TrimSuffix(name, " ("+mode+")")
 	}
 	return &forkexec.Label{File: "attr/exec", Text: "exec " + name}
+}
+
+// procForLabel is the procfs through which a command is given a label.
+//
+// A8 (docs/threat-model.md): it is one that nobody can have mounted anything
+// over. Who may not make one may not mount either: the caller's own serves, if
+// the file in it is seen to be procfs's.
+func (t *Target) procForLabel(file string) (*procfs.FS, error) {
+	proc, err := procfs.Private()
+	if !errors.Is(err, fs.ErrPermission) {
+		return proc, err
+	}
+	self, serr := t.fs.Self()
+	if serr != nil {
+		return nil, err
+	}
+	defer self.Close()
+	if _, rerr := self.ReadFile(file); rerr != nil { // not through a mount
+		return nil, err
+	}
+	return t.fs, nil
 }
 
 // lostFilters tells whether an error is that filters cannot be copied after
