@@ -102,7 +102,8 @@ func (t *Target) procForLabel(file string) (*procfs.FS, error) {
 		return nil, err
 	}
 	defer self.Close()
-	if _, rerr := self.ReadFile(file); rerr != nil { // not through a mount
+	// Not through a mount; what is not set yet reads as EINVAL.
+	if _, rerr := self.ReadFile(file); rerr != nil && !errors.Is(rerr, unix.EINVAL) {
 		return nil, err
 	}
 	return t.fs, nil
