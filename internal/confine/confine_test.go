@@ -233,3 +233,12 @@ func TestParse(t *testing.T) {
 		}
 	}
 }
+
+// What a kernel says of no I/O priority can be set.
+func TestIOPriority(t *testing.T) {
+	for n, want := range map[int]int{0: 0, 4: 0, 7: 0, 1 << 13: 1 << 13, 2<<13 | 4: 2<<13 | 4, 3<<13 | 7: 3<<13 | 7} {
+		if got := ioPriority(n); got != want {
+			t.Errorf("%#x: %#x, want %#x", n, got, want)
+		}
+	}
+}

@@ -33,14 +33,26 @@ func readScheduling(dir *procfs.Dir, status procfs.Status, stat []byte) (s Sched
 		return s, err
 	}
 	s.CPUs = status.CPUs
-	if s.IOPriority, err = sys.IOPriority(status.NSpid[0]); err != nil {
+	priority, err := sys.IOPriority(status.NSpid[0])
+	if err != nil {
 		return s, err
 	}
+	s.IOPriority = ioPriority(priority)
 	if s.TimerSlack, err = number(dir, "timerslack_ns", 10); err != nil {
 		return s, err
 	}
 	s.Personality, err = number(dir, "personality", 16)
 	return s, err
+}
+
+// ioPriority is an I/O priority as ioprio_set(2) takes it: the class "none" has
+// no levels. Linux 5.10 says level 4 of it for a process without one.
+func ioPriority(n int) int {
+	const classShift = 13
+	if n>>classShift == 0 {
+		return 0
+	}
+	return n
 }
 
 // number reads a file that holds one; 0 where the reader may not, or the kernel
