@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband/internal/pty"
+	"github.com/outband/outband/internal/testutil"
 	"github.com/outband/outband/internal/throwaway"
 )
 
@@ -227,10 +228,7 @@ func TestTerminalSize(t *testing.T) {
 // TestTerminalBackground: under job control a session in the background is
 // never stopped, and is typed to when it comes to the foreground.
 func TestTerminalBackground(t *testing.T) {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skip("needs bash")
-	}
+	bash := testutil.RequireCommand(t, "bash", "bash")
 	run, c := t.TempDir(), box(t)
 	d := sit(t, run, func(cmd *exec.Cmd) {
 		cmd.Env = append(cmd.Env, "PS1=prompt> ", "BOX="+strconv.Itoa(c.Pid()), "RUN="+run, "SELF="+os.Args[0])
@@ -293,13 +291,8 @@ func TestTerminalKilled(t *testing.T) {
 // TestTerminalVim: an editor and a pager, stopped, continued and resized, in a
 // container with the host's files.
 func TestTerminalVim(t *testing.T) {
-	for _, name := range []string{"vim.tiny", "less", "bash"} {
-		if _, err := exec.LookPath(name); err != nil {
-			if os.Getenv("OUTBAND_REQUIRE") == "all" {
-				t.Fatal(err)
-			}
-			t.Skipf("skipped: needs %s (packages vim-tiny, less, bash)", name)
-		}
+	for name, pkg := range map[string]string{"vim.tiny": "vim-tiny", "less": "less", "bash": "bash"} {
+		testutil.RequireCommand(t, name, pkg)
 	}
 	file := filepath.Join(t.TempDir(), "file")
 	d := enterBox(t, "env", "PS1=prompt> ", "bash", "--norc", "-i")
