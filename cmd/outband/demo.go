@@ -110,7 +110,8 @@ func (p *program) visitDemo(s *scene) error {
 	if err := f.apply(cmd); err != nil {
 		return err
 	}
-	err := p.runCommand(&f, s.t, cmd, cancel)
+	v := visit{program: p, enterFlags: &f, target: s.t, cmd: cmd, cancel: cancel}
+	err := v.run()
 	var status exitStatus
 	if errors.As(err, &status) {
 		return nil // of the last command in there

@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/signal"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband"
 	"github.com/outband/outband/ns"
@@ -156,7 +154,8 @@ func (p *program) enterTarget(f *enterFlags, name string, command []string) erro
 		}
 		return explain(p.stdout, plan, f.output)
 	}
-	return p.runCommand(f, t, cmd, cancel)
+	v := visit{program: p, enterFlags: f, target: t, cmd: cmd, cancel: cancel}
+	return v.run()
 }
 
 // apply turns flags into the fields of cmd.
@@ -239,175 +238,4 @@ func (f *enterFlags) environment() ([]string, error) {
 		}
 	}
 	return env, nil
-}
-
-// codeTimeout is the exit code of a command that --timeout ended.
-const codeTimeout = 124
-
-// runCommand starts cmd, forwards signals, waits, and returns its exit code as
-// an error.
-func (p *program) runCommand(f *enterFlags, t *outband.Target, cmd *outband.Cmd, cancel context.CancelFunc) error {
-	var k *keyboard
-	if cmd.Terminal {
-		k = useTerminal(cmd)
-		defer k.close()
-	}
-	plan, err := cmd.Plan()
-	if err != nil {
-		return err
-	}
-	if !f.quiet {
-		p.warn(f, plan)
-	}
-	if f.debug {
-		for _, note := range plan.Notes {
-			p.say("note: %s", note)
-		}
-	}
-	record, err := p.begin(t, cmd, plan)
-	if err != nil {
-		return err
-	}
-	signals, gaveUp := make(chan os.Signal, 16), make(chan unix.Signal, 1)
-	caught := make(chan struct{})
-	if k != nil { // whoever is ended from here on has something to restore
-		catch(signals, cmd.Terminal)
-		k.raw()
-		close(caught)
-	} else {
-		go func() { // beside the way in: it makes the runtime start threads
-			defer close(caught)
-			catch(signals, cmd.Terminal)
-		}()
-	}
-	err = cmd.Start()
-	<-caught
-	if err != nil {
-		record.failed(err)
-		return err
-	}
-	if cmd.Process.NamelessTerminal() && !f.quiet {
-		k.cooked(func() {
-			p.say("note: %s has no usable devpts: its terminal is one of outband's own, without a name inside", t.Name())
-		})
-	}
-	record.started(cmd.Process)
-	if f.detach {
-		return record.detach(p.stdout)
-	}
-	timedOut := false
-	if f.timeout > 0 {
-		timer := time.AfterFunc(f.timeout, func() { timedOut = true; cancel() })
-		defer timer.Stop()
-	}
-	if cmd.Terminal {
-		go attend(cmd.Process, k, signals, cancel, gaveUp)
-	} else {
-		go forward(cmd.Process, signals)
-	}
-	err = cmd.Wait()
-	k.close()
-	record.ended(cmd.ProcessState, err)
-	if cmd.ProcessState == nil {
-		return err
-	}
-	if cmd.ProcessState.Left() {
-		p.say("enter %s: something of the session would not end; it waits in the kernel", t.Name())
-	}
-	if timedOut {
-		return exitStatus(codeTimeout)
-	}
-	select {
-	case s := <-gaveUp:
-		return exitStatus(128 + int(s))
-	default:
-	}
-	return exitCode(cmd.ProcessState)
-}
-
-// warn says what was asked for beyond the target's own confinement, and what it
-// is like.
-func (p *program) warn(f *enterFlags, plan *outband.Plan) {
-	if plan.InitStopped {
-		p.say("note: the container's init is stopped by a signal: what it would do waits")
-	}
-	if len(plan.Thaw) > 0 {
-		p.say("warning: --thaw: the container goes on, also when the command has ended")
-	}
-	if f.privileged {
-		p.say("warning: --privileged: the command may more than the container's own init")
-	}
-	if f.passStreams {
-		p.say("warning: --pass-streams: the container can reach the files behind descriptors 0, 1, 2")
-	}
-}
-
-// exitCode is the shell's way to tell how a command ended; nil for 0.
-func exitCode(s *outband.ProcessState) error {
-	switch {
-	case s.Signal() != 0:
-		return exitStatus(128 + int(s.Signal()))
-	case s.ExitCode() != 0:
-		return exitStatus(s.ExitCode())
-	}
-	return nil
-}
-
-// forwarded are the signals that reach the command: those of a keyboard go to
-// its process group, as a terminal would send them.
-var forwarded = map[os.Signal]bool{
-	unix.SIGHUP: true, unix.SIGINT: true, unix.SIGQUIT: true, unix.SIGTSTP: true,
-	unix.SIGTERM: false, unix.SIGUSR1: false, unix.SIGUSR2: false,
-}
-
-// catch has the signals to forward sent to a channel, but for those that outband
-// was told to ignore, by nohup(1) say; with a terminal also its changes of size.
-func catch(signals chan<- os.Signal, terminal bool) {
-	var wanted []os.Signal
-	if terminal {
-		wanted = append(wanted, unix.SIGWINCH)
-	}
-	for s := range forwarded {
-		if !signal.Ignored(s) {
-			wanted = append(wanted, s)
-		}
-	}
-	if len(wanted) > 0 { // none would mean all
-		signal.Notify(signals, wanted...)
-	}
-}
-
-// forward passes signals on. The group of the command is orphaned, so that
-// SIGTSTP would not stop it: SIGSTOP does, and outband stops with it.
-func forward(process *outband.Process, signals <-chan os.Signal) {
-	for s := range signals {
-		sig, _ := s.(unix.Signal)
-		switch {
-		case sig == unix.SIGTSTP:
-			_ = process.SignalGroup(unix.SIGSTOP)
-			stopSelf()
-			_ = process.SignalGroup(unix.SIGCONT)
-		case forwarded[s]:
-			_ = process.SignalGroup(sig)
-		default:
-			_ = process.Signal(sig)
-		}
-	}
-}
-
-// stopSelf stops outband as SIGTSTP would have; it returns when it is continued.
-// That it was is told by SIGCONT: the thread that sends the stop may run on for
-// a moment.
-func stopSelf() {
-	self, err := unix.PidfdOpen(os.Getpid(), 0)
-	if err != nil {
-		return
-	}
-	defer unix.Close(self)
-	continued := make(chan os.Signal, 1)
-	signal.Notify(continued, unix.SIGCONT)
-	defer signal.Stop(continued)
-	if unix.PidfdSendSignal(self, unix.SIGSTOP, nil, 0) == nil {
-		<-continued
-	}
 }

@@ -4,10 +4,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -49,36 +47,11 @@ one; 4 refused; 124 no answer in time.`,
 					return fmt.Errorf("inspect: %q is no process number", args[1])
 				}
 			}
-			if err := p.inspect(c.OutOrStdout(), args[0], pid, output == "json"); err != nil {
-				return &verbError{"inspect " + args[0], err, verbCode(err)}
-			}
-			return nil
+			return failure("inspect "+args[0], p.inspect(c.OutOrStdout(), args[0], pid, output == "json"))
 		},
 	}
 	c.Flags().StringVarP(&output, "output", "o", "", "`json`")
 	return c
-}
-
-// Exit codes of verbs that do not run a command.
-const (
-	codeFailed   = 1
-	codeNotFound = 3
-	codeRefused  = 4
-)
-
-// verbCode is the exit code of an error of such a verb.
-func verbCode(err error) int {
-	for code, kinds := range map[int][]error{
-		codeMisuse:   {outband.ErrInvalid},
-		codeNotFound: {outband.ErrNotFound, outband.ErrAmbiguous, outband.ErrGone, outband.ErrNoProcess},
-		codeRefused:  {outband.ErrOwnNamespace, outband.ErrNotDescendant, outband.ErrBreakout},
-		codeTimeout:  {outband.ErrDeadline, context.DeadlineExceeded},
-	} {
-		if slices.ContainsFunc(kinds, func(kind error) bool { return errors.Is(err, kind) }) {
-			return code
-		}
-	}
-	return codeFailed
 }
 
 // inspect shows a container, and a process in it where pid is not 0.

@@ -23,6 +23,15 @@ import (
 // errRefused is what would be dangerous.
 var errRefused = errors.New("refused")
 
+// Exit codes of verbs that do not run a command; codeTimeout is also that of a
+// command that --timeout ended.
+const (
+	codeFailed   = 1
+	codeNotFound = 3
+	codeRefused  = 4
+	codeTimeout  = 124
+)
+
 // codeOf is the exit code that an error of a verb has.
 func codeOf(err error) int {
 	for _, row := range []struct {
@@ -30,9 +39,10 @@ func codeOf(err error) int {
 		errs []error
 	}{
 		{codeTimeout, []error{context.DeadlineExceeded, outband.ErrDeadline}},
-		{codeRefused, []error{errRefused, engine.ErrNotDescendant}},
+		{codeRefused, []error{errRefused, engine.ErrNotDescendant, outband.ErrNotDescendant, outband.ErrOwnNamespace, outband.ErrBreakout}},
 		{codeMisuse, []error{engine.ErrInvalid, outband.ErrInvalid, errUsage}},
-		{codeNotFound, []error{engine.ErrNotFound, engine.ErrAmbiguous, engine.ErrNotRunning, pidtree.ErrNoProcess}},
+		{codeNotFound, []error{engine.ErrNotFound, engine.ErrAmbiguous, engine.ErrNotRunning, pidtree.ErrNoProcess,
+			outband.ErrNotFound, outband.ErrAmbiguous, outband.ErrGone, outband.ErrNoProcess}},
 	} {
 		for _, is := range row.errs {
 			if errors.Is(err, is) {
