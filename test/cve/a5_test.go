@@ -5,6 +5,7 @@ package cve
 import (
 	"bufio"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -77,7 +78,7 @@ func overwrite(t *testing.T, tool *rig.Tool) (tries int, written string) {
 	t.Helper()
 	b := newBox(t, throwaway.Spec{DropCaps: ^uint64(dockerCaps)}, rig.Attack("writer"))
 	shell := b.path("/bin/sh")
-	if err := os.WriteFile(shell, []byte("#!/proc/self/exe\n"), 0o755); err != nil {
+	if err := errors.Join(os.Remove(shell), os.WriteFile(shell, []byte("#!/proc/self/exe\n"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	cmd := rig.Stop(tool.Command(tool.Args("enter", "-n", b.pid())...), rig.StopAll)
