@@ -130,6 +130,11 @@ func (p *Process) Signal(sig unix.Signal) error { return p.session.Signal(sig, f
 // (Linux 6.9; before, to the command alone).
 func (p *Process) SignalGroup(sig unix.Signal) error { return p.session.Signal(sig, true) }
 
+// Unattended tells whether a system call filter of the container hands calls to
+// a listener (SECCOMP_RET_USER_NOTIF) or a tracer. The command has none: those
+// calls fail with ENOSYS.
+func (p *Process) Unattended() bool { return p.session.Unattended() }
+
 // Warden is the number of the process outside that owns the session, for
 // display.
 func (p *Process) Warden() int { return p.session.Warden() }

@@ -58,14 +58,17 @@ var onTheWayIn = []int{
 }
 
 // refuse is a filter under which calls end the process that makes them.
-func refuse(calls ...int) (program []byte) {
+func refuse(calls ...int) []byte { return filter(unix.SECCOMP_RET_KILL_PROCESS, calls...) }
+
+// filter is a filter under which calls have a certain result.
+func filter(result uint32, calls ...int) (program []byte) {
 	add := func(code uint16, jf byte, k uint32) {
 		program = binary.LittleEndian.AppendUint32(append(program, byte(code), byte(code>>8), 0, jf), k)
 	}
 	add(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, 0, 0)
 	for _, nr := range calls {
 		add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, 1, uint32(nr))
-		add(unix.BPF_RET|unix.BPF_K, 0, unix.SECCOMP_RET_KILL_PROCESS)
+		add(unix.BPF_RET|unix.BPF_K, 0, result)
 	}
 	add(unix.BPF_RET|unix.BPF_K, 0, unix.SECCOMP_RET_ALLOW)
 	return program
@@ -101,6 +104,32 @@ func TestConfinedAsInit(t *testing.T) {
 			})
 		}
 	})
+}
+
+// A filter that hands calls to somebody has nobody for a visitor: that is told,
+// and the call fails.
+func TestUnattended(t *testing.T) {
+	testutil.RequireRoot(t)
+	testutil.NoLeaks(t)
+	for name, c := range map[string]struct {
+		result uint32
+		want   bool
+	}{
+		"listener": {unix.SECCOMP_RET_USER_NOTIF, true}, "tracer": {unix.SECCOMP_RET_TRACE | 7, true},
+		"errno": {unix.SECCOMP_RET_ERRNO | 0x7fc0, false}, "kill": {unix.SECCOMP_RET_KILL_PROCESS, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target := enter(t, throwaway.Spec{Tree: throwaway.TreeShared, Filters: []throwaway.Filter{
+				{Program: refuse(unix.SYS_ACCT)}, {Program: filter(c.result, unix.SYS_SYNC)}, {Program: refuse(unix.SYS_SWAPON)}}})
+			cmd := target.Command("true")
+			if err := cmd.Run(); err != nil {
+				t.Fatal(err, Hint(err))
+			}
+			if got := cmd.Process.Unattended(); got != c.want {
+				t.Errorf("told: %v", got)
+			}
+		})
+	}
 }
 
 // refusable starts a command, or returns nil where that is refused for what an

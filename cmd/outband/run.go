@@ -111,6 +111,11 @@ func (v *visit) start() error {
 			v.say("note: %s has no usable devpts: its terminal is one of outband's own, without a name inside", v.target.Name())
 		})
 	}
+	if err == nil && v.cmd.Process.Unattended() && !v.quiet {
+		v.keyboard.cooked(func() {
+			v.say("note: a filter of %s hands system calls to a listener, which the command has not: they fail with ENOSYS", v.target.Name())
+		})
+	}
 	return err
 }
 

@@ -117,6 +117,7 @@ func (b *builder) read() {
 		b.ptrace(StepReadFilters, unix.PTRACE_SECCOMP_GET_FILTER, pid, num(i), f.program.value()).into(f.length)
 		b.ptrace(StepReadFilters, unix.PTRACE_SECCOMP_GET_METADATA, pid, num(16), f.metadata)
 		b.filters = append(b.filters, f)
+		b.attend(f)
 	}
 	last, stale := b.label(), b.label()
 	b.ptrace(StepReadFilters, unix.PTRACE_SECCOMP_GET_FILTER, pid, num(b.spec.Filters), num(0)).then(stale).orElse(next)
@@ -126,6 +127,34 @@ func (b *builder) read() {
 	b.emit(StepReadFilters, opFail, []word{num(-int(unix.ESTALE))})
 	b.place(last)
 	b.ptrace(StepReadFilters, unix.PTRACE_DETACH, pid, num(0), b.signal.value())
+}
+
+// attend looks through a filter for instructions that hand a system call to a
+// listener (SECCOMP_RET_USER_NOTIF) or a tracer (SECCOMP_RET_TRACE), which the
+// command has not: such a call fails with ENOSYS.
+func (b *builder) attend(f filter) {
+	const (
+		size   = 8                         // of struct sock_filter: code, jt, jf, k
+		mask   = 0xffff0000<<32 | 0xffff   // the action in k, and code
+		ret    = unix.BPF_RET | unix.BPF_K // code
+		notify = unix.SECCOMP_RET_USER_NOTIF<<32 | ret
+		trace  = unix.SECCOMP_RET_TRACE<<32 | ret
+	)
+	instruction, end, word := b.variable(0), b.variable(0), b.variable(0)
+	found, done := b.label(), b.label()
+	b.set(instruction, f.program.value())
+	b.compute(opMultiply, f.length.value(), num(size)).into(end)
+	b.compute(opAdd, end.value(), f.program.value()).into(end)
+	loop := b.here()
+	b.ifSame(instruction.value(), end.value(), done)
+	b.compute(opLoad, instruction.value()).into(word)
+	b.compute(opAnd, word.value(), num(uint64(mask))).into(word)
+	b.compute(opAdd, instruction.value(), num(size)).into(instruction)
+	b.ifSame(word.value(), num(uint64(notify)), found)
+	b.unless(word.value(), num(uint64(trace)), loop)
+	b.place(found)
+	b.set(b.learned, num(learnedUnattended))
+	b.place(done)
 }
 
 // A filter is where one of the target's is kept.

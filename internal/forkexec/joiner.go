@@ -250,9 +250,9 @@ func (b *builder) cloneInside() {
 	b.run()
 }
 
-// handOver sends a pidfd to the warden.
+// handOver sends a pidfd to the warden, with what was learned on the way.
 func (b *builder) handOver(pidfd variable) {
-	m := b.message(true, b.words(num(1)), num(8))
+	m := b.message(true, b.learned.address(), num(8))
 	b.set(m.fd, pidfd.value())
 	b.call(StepHandOver, unix.SYS_SENDMSG, b.link[1].value(), m.header, num(unix.MSG_NOSIGNAL))
 }

@@ -22,7 +22,8 @@ const (
 const noFD = uint64(^uint32(0))
 
 // Messages of a warden to its caller on fdLink: a word of these, then
-// started: nothing, and the pidfd of the command as ancillary data;
+// started: what was learned (learnedUnattended), and the pidfd of the command as
+// ancillary data;
 // ended: flags (endedLeft) and a status (struct siginfo or struct pidfd_info);
 // lost: errno and step, after the session was ended.
 const (
@@ -30,6 +31,10 @@ const (
 	messageEnded
 	messageLost
 )
+
+// learnedUnattended says that a filter of the command's hands system calls to
+// somebody who is not there.
+const learnedUnattended = 1
 
 // endedLeft says that something of the session would not go.
 const endedLeft = 1
@@ -56,6 +61,7 @@ type builder struct {
 	tracerL       label
 	filters       []filter    // in the joiner
 	event, signal variable    // of the last stop that was waited for
+	learned       variable    // flags of messageStarted, from the joiner to the warden
 	tellL         label       // where a process inside, or on its way in, tells the caller what failed
 	tracerFD      variable    // pidfd of the tracer, in the warden
 	joinerPID     variable    // for the tracer
@@ -102,7 +108,7 @@ func assemble(spec *Spec, exec, link, tool *os.File) *builder {
 	}
 	b.joiner, b.child, b.command, b.tracerFD = b.variable(noFD), b.variable(noFD), b.variable(noFD), b.variable(noFD)
 	b.left, b.scratch, b.begun, b.tries = b.variable(0), b.variable(0), b.variable(0), b.variable(0)
-	b.event, b.signal = b.variable(0), b.variable(0)
+	b.event, b.signal, b.learned = b.variable(0), b.variable(0), b.variable(0)
 	failure := b.words(num(0), num(0))
 	b.failure = [2]variable{{failure.n}, {failure.n + 8}}
 	b.status = b.reserve(statusSize)

@@ -47,8 +47,9 @@ type Session struct {
 	pidfd  *os.File
 	modern bool
 
-	terminal *os.File // the caller's end of the command's
-	own      bool     // it is of an instance of devpts of our own
+	terminal   *os.File // the caller's end of the command's
+	own        bool     // it is of an instance of devpts of our own
+	unattended bool     // see Unattended
 }
 
 // Terminal is the other end of the command's terminal, the caller's to close,
@@ -144,7 +145,8 @@ func (s *Session) arrive(ctx context.Context, deadline time.Time, exec *os.File)
 	switch {
 	case ctx.Err() != nil:
 		return ErrDeadline
-	case err == nil && kind == messageStarted && fd != nil:
+	case err == nil && kind == messageStarted && fd != nil && len(body) == 8:
+		s.unattended = binary.LittleEndian.Uint64(body)&learnedUnattended != 0
 		return nil
 	case err == nil && kind == messageLost:
 		return stepError(body)
@@ -198,6 +200,10 @@ func (s *Session) abandon() {
 
 // Pidfd refers to the command; it stays open until Wait returns.
 func (s *Session) Pidfd() *os.File { return s.pidfd }
+
+// Unattended tells whether a filter of the command's hands system calls to a
+// listener or a tracer, neither of which it has: those calls fail with ENOSYS.
+func (s *Session) Unattended() bool { return s.unattended }
 
 // Warden is the number of the process that owns the session, in the caller's
 // pid namespace, for display.

@@ -135,7 +135,7 @@ func (b *builder) expect(sender, v variable, abort label) {
 	b.jump(wait)
 
 	b.place(received)
-	hand, n, done := b.message(true, b.reserve(8), num(8)), b.variable(0), b.label()
+	hand, n, done := b.message(true, b.learned.address(), num(8)), b.variable(0), b.label()
 	b.call(StepHandOver, unix.SYS_RECVMSG, b.link[0].value(), hand.header, num(unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)).into(n).orElse(dry)
 	b.ifSame(n.value(), num(0), abort)
 	b.takeFD(hand, v)
@@ -171,7 +171,7 @@ func (b *builder) word() {
 // begin tells the caller that the session has begun, gives it the command, and
 // only then lets that one execute: where Start fails nothing was executed.
 func (b *builder) begin() {
-	m := b.message(true, b.words(num(messageStarted)), num(8))
+	m := b.message(true, b.words(num(messageStarted)), num(8), b.learned.address(), num(8))
 	b.set(m.fd, b.command.value())
 	b.call(StepReport, unix.SYS_SENDMSG, num(fdLink), m.header, num(unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL))
 	b.set(b.begun, num(1))
