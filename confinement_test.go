@@ -218,6 +218,7 @@ func planIsTrue(t *testing.T, plan *Plan, visitor confine.State) {
 // nothing that is executed inside gets them back.
 func TestNoRoot(t *testing.T) {
 	testutil.RequireRoot(t)
+	testutil.RequireCommand(t, "setpriv", "util-linux")
 	testutil.NoLeaks(t)
 	// dash clears its permitted set by setpriv's help; it stays user 0.
 	script := `exec setpriv --inh-caps=-all --ambient-caps=-all --securebits=+noroot,+noroot_locked sh -c 'read x'`
