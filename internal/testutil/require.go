@@ -56,6 +56,14 @@ func RequireCommand(t testing.TB, name, pkg string) string {
 	return path
 }
 
+// RequireFUSE requires that a process may serve a file system.
+func RequireFUSE(t testing.TB) {
+	t.Helper()
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		missing(t, "needs FUSE: "+err.Error())
+	}
+}
+
 // RequireUserNS requires that the test may make user namespaces that are of
 // use, by making one.
 func RequireUserNS(t testing.TB) {

@@ -26,6 +26,6 @@
 //
 // Files: host.go, wire.go and command.go the side of the test; keeper.go and
 // cgroup.go, stage.go, init.go the processes; image.go what runs in a container;
-// engine.go and a file per engine what an engine has to be told; tb.go the
-// entrance for tests.
+// engine.go and a file per engine what an engine has to be told; dead.go a file
+// system that does not answer; tb.go the entrance for tests.
 package lab

@@ -43,7 +43,7 @@ func BusyboxImage() (*Image, error) {
 		return nil, fmt.Errorf("busybox --list: %w", err)
 	}
 	image := &Image{Name: "busybox", Args: []string{"sleep", "1000000"}}
-	for _, dir := range []string{"bin", "dev", "etc", "home", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "var"} {
+	for _, dir := range []string{"bin", "dev", "etc", "home", "mnt", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "var"} {
 		image.Files = append(image.Files, File{Path: dir, Mode: os.ModeDir | 0o755})
 	}
 	image.Files = append(image.Files,

@@ -15,12 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The arguments by which Main knows what it was executed as. Each has the plan
-// as a second one.
+// The arguments by which Main knows what it was executed as. Each has a second
+// one: the plan or, for the last, the deadPlan.
 const (
 	keeperArg = "__lab-keeper"
 	stageArg  = "__lab-stage"
 	initArg   = "__lab-init"
+	deadArg   = "__lab-dead"
 )
 
 // linkFD is the socket to the test, in every process that has it.
@@ -47,28 +48,38 @@ func Main(args []string) {
 	if len(args) != 3 {
 		return
 	}
-	role, ok := map[string]func(*plan) error{keeperArg: keep, stageArg: stage, initArg: initMain}[args[1]]
+	role, ok := map[string]func(string) error{
+		keeperArg: told(keep), stageArg: told(stage), initArg: told(initMain), deadArg: told(dead),
+	}[args[1]]
 	if !ok {
 		return
 	}
 	runtime.LockOSThread()
-	p := &plan{}
-	err := json.Unmarshal([]byte(args[2]), p)
-	if err == nil {
-		err = role(p)
-	}
-	if err != nil {
+	if err := role(args[2]); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", args[1], err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
+// told makes a role of what takes a plan.
+func told[P any](do func(*P) error) func(string) error {
+	return func(text string) error {
+		p := new(P)
+		if err := json.Unmarshal([]byte(text), p); err != nil {
+			return err
+		}
+		return do(p)
+	}
+}
+
 // argv is the command line of a role.
-func (p *plan) argv(role string) []string {
-	data, err := json.Marshal(p)
+func (p *plan) argv(role string) []string { return argv(role, p) }
+
+func argv(role string, plan any) []string {
+	data, err := json.Marshal(plan)
 	if err != nil {
-		panic(err) // strings and booleans
+		panic(err) // strings, numbers and booleans
 	}
 	return []string{"outband-lab", role, string(data)}
 }
