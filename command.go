@@ -265,7 +265,7 @@ func (c *Cmd) launch(spec *forkexec.Spec, plan *Plan) error {
 		if err == nil {
 			return nil
 		}
-		c.endGroup()
+		c.dropGroup((*cgroup.Session).GiveUp) // the joiner may hang: A13
 		var step *forkexec.Error
 		if !errors.As(err, &step) || step.Step != forkexec.StepForkJoiner {
 			return err

@@ -71,9 +71,11 @@ func lossOfCgroup(err error) error {
 }
 
 // endGroup removes the session's cgroup with all that is in it.
-func (c *Cmd) endGroup() {
+func (c *Cmd) endGroup() { c.dropGroup((*cgroup.Session).End) }
+
+func (c *Cmd) dropGroup(end func(*cgroup.Session) error) {
 	if c.group != nil {
-		_ = c.group.End()
+		_ = end(c.group)
 		c.group.Release()
 		c.group = nil
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -117,25 +118,39 @@ func (s *Session) Release() {
 	s.Parent.Close()
 }
 
-// endBudget is how long End waits for what it has killed.
-const endBudget = 2 * time.Second
+// endBudget is how long End waits for what it has killed, momentBudget how long
+// who has something else to do. What waits for a file system that does not
+// answer dies when that ends, and must not keep the next session out (A13).
+const (
+	endBudget    = 2 * time.Second
+	momentBudget = 500 * time.Millisecond
+)
 
 // End ends everything in the group and removes it. It is for a session whose
 // warden cannot: it never began, or was killed. EBUSY if something in it would
 // not die.
-func (s *Session) End() error {
-	deadline := time.Now().Add(endBudget)
+func (s *Session) End() error { return s.end(time.Now().Add(endBudget)) }
+
+// GiveUp is End for what is known to hang, perhaps: it kills and waits for a
+// moment. What is still there is left to a sweep.
+func (s *Session) GiveUp() error { return s.end(time.Now().Add(momentBudget)) }
+
+func (s *Session) end(deadline time.Time) error {
 	for {
 		var err error
 		cerr := sys.Control(s.Parent, func(at int) { err = unix.Unlinkat(at, s.Name, unix.AT_REMOVEDIR) })
 		if err = errors.Join(cerr, err); err == nil || errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
-			return &os.PathError{Op: "rmdir", Path: s.Parent.Name() + "/" + s.Name, Err: err}
+		failed := &os.PathError{Op: "rmdir", Path: s.Parent.Name() + "/" + s.Name, Err: err}
+		if !errors.Is(err, unix.EBUSY) {
+			return failed
 		}
 		if err := s.kill(); err != nil {
 			return err
+		}
+		if time.Now().After(deadline) {
+			return failed
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -164,13 +179,25 @@ func (t *Tree) Sweep(path string) int {
 	if err != nil {
 		return 0
 	}
-	swept := 0
+	names = slices.DeleteFunc(names, func(name string) bool { return !ours(name) })
+	// Killed first, all of them, and waited for together.
+	left := sweepAll(parent, names, 0)
+	if len(left) > 0 {
+		left = sweepAll(parent, left, momentBudget)
+	}
+	return len(names) - len(left)
+}
+
+// sweepAll ends sessions that nobody holds, within budget for all of them, and
+// returns the names of those that are still there.
+func sweepAll(parent *os.File, names []string, budget time.Duration) (left []string) {
+	deadline := time.Now().Add(budget)
 	for _, name := range names {
-		if ours(name) && sweep(parent, name) {
-			swept++
+		if !sweep(parent, name, deadline) {
+			left = append(left, name)
 		}
 	}
-	return swept
+	return left
 }
 
 // SweepDir ends the session whose group is the directory dir, if nobody holds
@@ -182,12 +209,12 @@ func SweepDir(dir string) {
 	}
 	defer parent.Close()
 	if name := filepath.Base(dir); ours(name) && kind(parent) == unix.CGROUP2_SUPER_MAGIC {
-		sweep(parent, name)
+		sweep(parent, name, time.Now().Add(momentBudget))
 	}
 }
 
 // sweep ends one session if nobody holds it.
-func sweep(parent *os.File, name string) bool {
+func sweep(parent *os.File, name string, deadline time.Time) bool {
 	dir, err := openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return false
@@ -202,5 +229,5 @@ func sweep(parent *os.File, name string) bool {
 		cerr := sys.Control(parent, func(at int) { err = unix.Unlinkat(at, name, unix.AT_REMOVEDIR) })
 		return errors.Join(cerr, err) == nil
 	}
-	return s.End() == nil
+	return s.end(deadline) == nil
 }
