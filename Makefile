@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build deps test test-matrix test-hosts lab bench lint install gates fuzz clean
+.PHONY: help demo build deps test test-all test-matrix test-hosts lab bench lint install gates fuzz clean
 
 GO          ?= go
 PREFIX      ?= /usr/local
@@ -36,6 +36,14 @@ test: ## vet, format, all tests, the arm64 build; installs nothing
 	@# One package after the other (-p 1): each looks whether it left the machine as it was.
 	@# The matrix and what runs on whole hosts have targets of their own.
 	CGO_ENABLED=0 $(GO) test -p 1 -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) $$($(GO) list ./... | grep -vE '/test/(matrix|hosts/guest)$$')
+
+# One after the other, whatever -j says: each looks whether it left the machine
+# as it was. It installs nothing; make deps does.
+test-all: ## everything: test, gates, test-matrix, test-hosts on all hosts (root)
+	$(MAKE) test
+	$(MAKE) gates
+	$(MAKE) test-matrix
+	$(MAKE) test-hosts HOST=sid,bookworm,bullseye
 
 # UPDATE=1 also writes docs/matrix.md; RUN=docker/busybox takes a part of it.
 test-matrix: ## enter containers of real engines, each on a host of its own (root)
