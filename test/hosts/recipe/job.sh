@@ -15,10 +15,10 @@ port() {
 here=/mnt
 out=/tmp/outband/out
 exec >"$(port outband.results)" 2>&1
-mkdir -p $out/gocover
-chmod 1777 $out $out/gocover
+mkdir -p $out
+chmod 1777 $out
 export PATH=$here/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export HOME=/root GOCOVERDIR=$out/gocover OUTBAND_HOST="$(cat $here/host)" OUTBAND_REQUIRE="$(cat $here/require)"
+export HOME=/root OUTBAND_HOST="$(cat $here/host)" OUTBAND_REQUIRE="$(cat $here/require)"
 
 # root runs a command in the test service itself.
 root() { "$@"; }
@@ -38,6 +38,10 @@ job() {
 	user=$1 package=$2 dir=$3
 	shift 3
 	echo "== begin $package $user"
+	# Coverage of the command: one user cannot replace the files of another.
+	export GOCOVERDIR=$out/gocover-$user
+	mkdir -p $GOCOVERDIR
+	chmod 1777 $GOCOVERDIR
 	cd "$dir" || return
 	code=0
 	$user ./package.test "$@" || code=$?
