@@ -90,8 +90,11 @@ func labelToWrite(label string) *forkexec.Label {
 // procForLabel is the procfs through which a command is given a label.
 //
 // A8 (docs/threat-model.md): it is one that nobody can have mounted anything
-// over. Who may not make one may not mount either: the caller's own serves, if
-// the file in it is seen to be procfs's.
+// over. Who may not make one may not mount either, being in the machine's own
+// user namespace (losses): the caller's own serves. That it is a procfs and its
+// root has been seen (procfs.Open); below it only root can have mounted anything.
+// So the look at this process's own file is for accidents: the file that is
+// written is the joiner's, which is not there yet.
 func (t *Target) procForLabel(file string) (*procfs.FS, error) {
 	proc, err := procfs.Private()
 	if !errors.Is(err, fs.ErrPermission) {
