@@ -3,13 +3,15 @@
 package faults
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
 	"runtime"
 	"strconv"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/outband/outband/internal/sys"
 )
 
 // stageFilter gives its thread a filter under which a system call fails, and
@@ -23,17 +25,19 @@ func stageFilter(args []string) error {
 	}
 	// seccomp_data begins with the number of the call. The architecture is not
 	// looked at: nothing here calls by another one's table.
-	code := []unix.SockFilter{
+	var program []byte
+	for _, i := range []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(nr), Jf: 1},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(errno)},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	} {
+		program = binary.LittleEndian.AppendUint16(program, i.Code)
+		program = binary.LittleEndian.AppendUint32(append(program, i.Jt, i.Jf), i.K)
 	}
-	program := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
 	runtime.LockOSThread()
-	_, _, failed := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&program)))
-	if failed != 0 { // root needs no no_new_privs for it
-		return failed
+	if err := sys.SetFilter(program, 0); err != nil { // root needs no no_new_privs for it
+		return err
 	}
 	return unix.Exec(args[2], args[2:], os.Environ())
 }
