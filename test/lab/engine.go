@@ -210,15 +210,21 @@ func (h *Host) inits() (pids []int) {
 		if err != nil {
 			continue // gone
 		}
-		_, rest, _ := strings.Cut(string(data), "\nNSpid:")
-		line, _, _ := strings.Cut(rest, "\n")
-		numbers := strings.Fields(line)
+		numbers := levels(data)
 		if len(numbers) > 1 && numbers[len(numbers)-1] == "1" {
 			pid, _ := strconv.Atoi(numbers[0])
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// levels are the numbers of a process on each level, outermost first, by its
+// status.
+func levels(status []byte) []string {
+	_, rest, _ := strings.Cut(string(status), "\nNSpid:")
+	line, _, _ := strings.Cut(rest, "\n")
+	return strings.Fields(line)
 }
 
 // background starts a command that makes a container and stays, and returns the

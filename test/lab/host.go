@@ -209,9 +209,7 @@ func (h *Host) HostPID(pid int) (int, error) {
 		if err != nil {
 			continue // gone
 		}
-		_, rest, _ := strings.Cut(string(data), "\nNSpid:")
-		line, _, _ := strings.Cut(rest, "\n")
-		numbers := strings.Fields(line)
+		numbers := levels(data)
 		if len(numbers) < 2 || numbers[1] != strconv.Itoa(pid) {
 			continue
 		}
