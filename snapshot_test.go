@@ -86,16 +86,6 @@ func load(t testing.TB, name string) recorded {
 	return r
 }
 
-// replace changes something in a file; a value of a line of status, such as
-// "CapPrm", by its key.
-func (r recorded) replace(t testing.TB, file, old, by string) {
-	t.Helper()
-	if strings.Count(r[file], old) != 1 {
-		t.Fatalf("%q is in %s %d times", old, file, strings.Count(r[file], old))
-	}
-	r[file] = strings.Replace(r[file], old, by, 1)
-}
-
 func (r recorded) setStatus(t testing.TB, key, value string) {
 	t.Helper()
 	_, rest, ok := strings.Cut(r["status"], "\n"+key+":\t")

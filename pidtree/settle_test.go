@@ -15,7 +15,6 @@ type world struct {
 	tasks map[int]procfs.Task
 	now   uint64
 	rng   *rand.Rand
-	next  int
 	reads int
 }
 

@@ -37,9 +37,6 @@ one; 4 refused; 124 no answer in time.`,
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: p.completeTargets,
 		RunE: func(c *cobra.Command, args []string) error {
-			if output != "" && output != "json" {
-				return fmt.Errorf("inspect: %q is no output format (json)", output)
-			}
 			pid := 0
 			if len(args) > 1 {
 				var err error
@@ -50,7 +47,7 @@ one; 4 refused; 124 no answer in time.`,
 			return failure("inspect "+args[0], p.inspect(c.OutOrStdout(), args[0], pid, output == "json"))
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "`json`")
+	outputFlag(c, &output, "json")
 	return c
 }
 

@@ -10,7 +10,6 @@ import (
 // A host is a Debian suite with a kernel and engines of its own.
 type host struct {
 	name     string // of the suite too
-	keyring  string // "" is apt's own choice
 	packages []string
 	selected []job // what runs without -pkg
 }
