@@ -87,11 +87,8 @@ func (u userSpec) find(tables []forkexec.Content) (*User, error) {
 	if err != nil && !(u.byID && u.byGID) {
 		return nil, withHint(err, "UID:GID, both of them numbers, does without it")
 	}
-	var entry passwd.User
-	if u.byID {
-		entry, _ = passwd.ByID(users, u.uid)
-	} else {
-		var known bool
+	entry, known := passwd.ByID(users, u.uid)
+	if !u.byID {
 		if entry, known = passwd.ByName(users, u.user); !known {
 			return nil, withHint(fmt.Errorf("%w: user %q is not in its %s", ErrInvalid, u.user, passwdFile), "a number needs no entry there")
 		}
