@@ -102,7 +102,9 @@ func kill(t *testing.T, tool *rig.Tool, c *throwaway.Container, victim int) {
 	rig.Eventually(t, "the command lives on", func() bool { return !command.Alive() })
 	if both {
 		// Nobody of the session is left who could end these. Another call of the
-		// tool may: those of other packages' tests sweep the same hierarchy.
+		// tool may: those of other packages' tests sweep the same hierarchy. The
+		// command is counted until somebody has collected it.
+		rig.Eventually(t, "the command is not collected", func() bool { return len(inside(c)) <= broodSize })
 		if n := len(inside(c)); n != broodSize && n != 0 {
 			t.Errorf("%d background processes before the next call, want %d", n, broodSize)
 		}
