@@ -13,8 +13,15 @@ TESTFLAGS   ?=
 # -quick: a few rounds, to see that all of it works.
 BENCHFLAGS  ?=
 FUZZTIME    ?= 10s
+# RERUN=1 runs a test that failed once more, alone, and says so: one that fails
+# now and then is a defect to mend, not a reason to turn a change away.
+RERUN       ?=
+GOTESTSUM   ?= gotest.tools/gotestsum@v1.13.0
 # A test that hangs ends here; the packages' own deadlines are far shorter.
 TIMEOUT     ?= 10m
+
+gotest = $(if $(RERUN),$(GO) run $(GOTESTSUM) --format standard-verbose \
+	--rerun-fails=1 --rerun-fails-max-failures=4 --packages="$(1)" --,$(GO) test $(1))
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,7 +42,7 @@ test: ## vet, format, all tests, the arm64 build; installs nothing
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) build -o /dev/null ./cmd/outband
 	@# One package after the other (-p 1): each looks whether it left the machine as it was.
 	@# The matrix and what runs on whole hosts have targets of their own.
-	CGO_ENABLED=0 $(GO) test -p 1 -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) $$($(GO) list ./... | grep -vE '/test/(matrix|hosts/guest)$$')
+	CGO_ENABLED=0 $(call gotest,$$($(GO) list ./... | grep -vE '/test/(matrix|hosts/guest)$$' | tr '\n' ' ')) -p 1 -count=1 -timeout $(TIMEOUT) $(TESTFLAGS)
 
 # One after the other, whatever -j says: each looks whether it left the machine
 # as it was. It installs nothing; make deps does.
@@ -47,7 +54,7 @@ test-all: ## everything: test, gates, test-matrix, test-hosts on all hosts (root
 
 # UPDATE=1 also writes docs/matrix.md; RUN=docker/busybox takes a part of it.
 test-matrix: ## enter containers of real engines, each on a host of its own (root)
-	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) ./test/matrix $(if $(RUN),-run 'TestMatrix/$(RUN)') $(if $(UPDATE),-update)
+	CGO_ENABLED=0 $(call gotest,./test/matrix) -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) $(if $(RUN),-run 'TestMatrix/$(RUN)') $(if $(UPDATE),-update)
 
 lab: ## build bin/lab, which starts a container of a real engine to try things on
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/lab ./test/lab/cmd/lab
