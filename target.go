@@ -352,6 +352,14 @@ func (t *Target) Alive() error {
 	return nil
 }
 
+// Process is the hold on its first process, and Proc the procfs that it is held
+// in: for the packages of this module that stand on this one. Both are closed
+// with the target.
+func (t *Target) Process() *procfs.Process { return t.init }
+
+// Proc is the procfs that Process is held in.
+func (t *Target) Proc() *procfs.FS { return t.fs }
+
 // Signal sends sig to its first process. An init without a handler ignores what
 // comes from inside, and SIGTERM from outside as well; SIGKILL works.
 func (t *Target) Signal(sig unix.Signal) error { return sys.Signal(t.init.Pidfd, sig, false) }

@@ -139,7 +139,7 @@ func (t *Target) LookupUser(ctx context.Context, s string) (*User, error) {
 	if err != nil {
 		return nil, err
 	}
-	tables, err := t.readFiles(ctx, spec.tables()...)
+	tables, err := t.ReadFiles(ctx, spec.tables()...)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (t *Target) Shell(ctx context.Context, user *User) (string, error) {
 	if !mapped {
 		return defaultShell, nil
 	}
-	tables, err := t.readFiles(ctx, passwdFile)
+	tables, err := t.ReadFiles(ctx, passwdFile)
 	if err != nil {
 		return "", err
 	}
@@ -174,11 +174,15 @@ func shellOr(shell string) string {
 	return shell
 }
 
-// readFiles reads files of the target, by their paths from its root.
+// ReadFiles reads regular files of the target, by their paths from its root: for
+// the packages of this module that stand on this one. What is wrong with one file
+// is in its Content.
+//
+// Errors: ErrDeadline where the file system does not answer, ErrGone.
 //
 // A13: it is done by a process of its own, which is given up where they are
 // on a file system that does not answer, and not for ever anew.
-func (t *Target) readFiles(ctx context.Context, paths ...string) ([]forkexec.Content, error) {
+func (t *Target) ReadFiles(ctx context.Context, paths ...string) ([]forkexec.Content, error) {
 	notResponding := fmt.Errorf("%w: read its %s: filesystem not responding", ErrDeadline, paths[0])
 	if t.abandoned.Load() >= maxAbandoned {
 		return nil, notResponding
