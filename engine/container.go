@@ -5,6 +5,7 @@ package engine
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/outband/outband/ns"
 )
@@ -21,6 +22,19 @@ type Container struct {
 	// State is what the engine and the kernel make of it.
 	State State
 	Init  Init // zero where it does not run
+
+	// Restart is the engine's policy in its own words, "always", "on-failure:3";
+	// "" where it has none or it is not known.
+	Restart string
+	// Reboots tells that who supervises it starts it again when it asks to be
+	// rebooted, as LXC does.
+	Reboots bool
+	// StopSignal is what the engine asks it to stop with: "SIGTERM", "SIGRTMIN+3";
+	// "" where its engine has no such thing.
+	StopSignal string
+	// Exit is how it ended last, where the engine wrote that down; else nil.
+	Exit *Exit
+
 	// Also are the other engines that know the same container: docker's are
 	// containerd's as well, and runc's.
 	Also []Container
@@ -37,6 +51,13 @@ type Init struct {
 	Start uint64 // clock ticks since boot: with PID its identity
 	PIDNS ns.ID
 	Comm  string // raw: the process chose it
+}
+
+// Exit is how a container ended, as its engine tells it.
+type Exit struct {
+	Code int // as a shell has it: 128 and the signal's number where that ended it
+	At   time.Time
+	OOM  bool // the memory that it may have was used up
 }
 
 // State is what a container is doing.
