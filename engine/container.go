@@ -23,8 +23,8 @@ type Container struct {
 	State State
 	Init  Init // zero where it does not run
 
-	// Restart is the engine's policy in its own words, "always", "on-failure:3";
-	// "" where it has none or it is not known.
+	// Restart is the engine's policy in its own words, "always", "on-failure:3",
+	// "no"; "" where the engine has no policies or it is not known.
 	Restart string
 	// Reboots tells that who supervises it starts it again when it asks to be
 	// rebooted, as LXC does.

@@ -103,70 +103,40 @@ func listDir(h *engine.Host, dir string) ([]engine.Container, error) {
 	}
 	var all []engine.Container
 	for _, id := range ids {
-		path := filepath.Join(dir, id, "config.v2.json")
-		b, rerr := h.ReadFile(path, 0)
+		c, rerr := readOne(h, dir, id)
 		if errors.Is(rerr, fs.ErrNotExist) {
 			continue // being made or removed
 		}
-		var c Config
-		if rerr == nil {
-			c, rerr = ParseConfig(b)
-		}
-		if rerr == nil && c.ID != id {
-			rerr = fmt.Errorf("%w: it is of another id", ErrFormat)
+		if c.ID != "" {
+			all = append(all, c.container(h))
 		}
 		if rerr != nil {
-			err = errors.Join(err, fmt.Errorf("%s: %w", path, rerr))
-			continue
+			err = errors.Join(err, fmt.Errorf("%s: %w", filepath.Join(dir, id), rerr))
 		}
-		all = append(all, c.container(h))
 	}
 	return all, err
 }
 
-// Config is what config.v2.json says of a container.
-type Config struct {
-	ID, Name string
-	Running  bool // paused ones included
-	Paused   bool
-	PID      int
-}
-
-// container is what becomes of it when the kernel has been asked. The id is a
-// part of the path of its cgroup, which Docker makes.
-func (c Config) container(h *engine.Host) engine.Container {
-	found := engine.Container{Engine: "docker", Name: c.Name, ID: c.ID, State: engine.Stopped}
-	if !c.Running {
-		return found
+// readOne reads what is written of one container. One whose policy cannot be
+// read is returned all the same, with the error.
+func readOne(h *engine.Host, dir, id string) (Config, error) {
+	b, err := h.ReadFile(filepath.Join(dir, id, "config.v2.json"), 0)
+	if err != nil {
+		return Config{}, err
 	}
-	if init, err := h.Init(engine.Facts{PID: c.PID, Cgroup: c.ID}); err == nil {
-		found.Init, found.State = init, engine.Running
+	c, err := ParseConfig(b)
+	if err == nil && c.ID != id {
+		err = fmt.Errorf("%w: it is of another id", ErrFormat)
 	}
-	if c.Paused && found.State == engine.Running {
-		found.State = engine.Paused
+	if err != nil {
+		return Config{}, err
 	}
-	return found
-}
-
-// ErrFormat is a file that is not as Docker writes it.
-var ErrFormat = errors.New("unexpected format")
-
-// ParseConfig parses config.v2.json.
-func ParseConfig(b []byte) (Config, error) {
-	var c struct {
-		ID    string
-		Name  string
-		State struct {
-			Running, Paused bool
-			Pid             int
-		}
+	b, err = h.ReadFile(filepath.Join(dir, id, "hostconfig.json"), 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
 	}
-	if err := json.Unmarshal(b, &c); err != nil {
-		return Config{}, fmt.Errorf("%w: %w", ErrFormat, err)
+	if err == nil {
+		c.Restart, err = ParsePolicy(b)
 	}
-	name := strings.TrimPrefix(c.Name, "/")
-	if c.ID == "" || name == "" || c.State.Pid < 0 {
-		return Config{}, fmt.Errorf("%w: no id or no name", ErrFormat)
-	}
-	return Config{c.ID, name, c.State.Running, c.State.Paused, c.State.Pid}, nil
+	return c, err
 }

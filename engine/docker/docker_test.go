@@ -4,11 +4,14 @@ package docker
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/outband/outband/engine"
 	"github.com/outband/outband/internal/procfs"
@@ -105,6 +108,69 @@ func TestDaemons(t *testing.T) {
 	}
 }
 
+// What Docker wrote of containers that ended, in every way, and of those that it
+// would start again: recorded with 20.10.24.
+func TestPolicies(t *testing.T) {
+	_, all, err := list(t, testutil.Private(t, "testdata/policies"), []procfs.Task{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, c := range all {
+		end := "no end"
+		if c.Exit != nil {
+			end = fmt.Sprintf("exit %d, %v, %s", c.Exit.Code, c.Exit.OOM, c.Exit.At.Format(time.RFC3339))
+		}
+		got[c.Name] = fmt.Sprintf("%s, %s, %s", c.Restart, c.StopSignal, end)
+	}
+	want := map[string]string{
+		"always": "always, SIGUSR1, no end",
+		"exited": "on-failure:3, SIGKILL, exit 0, false, 2026-11-29T18:58:29Z",
+		"failed": "no, SIGTERM, exit 7, false, 2026-11-29T18:58:29Z",
+		"never":  "unless-stopped, SIGRTMIN+3, no end",
+		"oom":    "no, SIGTERM, exit 137, true, 2026-11-29T18:58:29Z",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A container that Docker waits to start again has ended with this code; one that
+// was started again has none of its own yet.
+func TestRestarted(t *testing.T) {
+	const text = `{"ID":"a","Name":"/a","State":{"Running":true,"Restarting":%v,"ExitCode":3,"FinishedAt":"2026-11-29T18:58:29Z"}}`
+	for _, waits := range []bool{true, false} {
+		c, err := ParseConfig(fmt.Appendf(nil, text, waits))
+		if err != nil || (c.Exit != nil) != waits || waits && c.Exit.Code != 3 {
+			t.Errorf("%v: %+v, %v", waits, c.Exit, err)
+		}
+	}
+}
+
+// A container is listed whatever became of the file that has its policy.
+func TestNoPolicy(t *testing.T) {
+	for what, change := range map[string]func(path string) error{
+		"gone":    os.Remove,
+		"broken":  func(path string) error { return os.WriteFile(path, []byte("{"), 0o600) },
+		"anybody": func(path string) error { return os.Chmod(path, 0o666) },
+	} {
+		root := testutil.Private(t, "testdata/policies")
+		paths, err := filepath.Glob(filepath.Join(root, "var/lib/docker/containers/*/hostconfig.json"))
+		if err != nil || len(paths) != 5 {
+			t.Fatal(paths, err)
+		}
+		for _, path := range paths {
+			if err := change(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, all, err := list(t, root, []procfs.Task{})
+		if len(all) != 5 || all[0].Restart != "" || all[0].StopSignal != "SIGUSR1" || (err != nil) != (what != "gone") {
+			t.Errorf("%s: %+v, %v", what, all, err)
+		}
+	}
+}
+
 func TestParseDaemon(t *testing.T) {
 	for text, want := range map[string]string{`{"data-root":"/srv/docker"}`: "/srv/docker", `{}`: "", ``: "", `{"data-root":7}`: "", `[`: ""} {
 		if got := ParseDaemon([]byte(text)); got != want {
@@ -118,6 +184,15 @@ func FuzzParseConfig(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if c, err := ParseConfig(b); err == nil && (c.ID == "" || c.Name == "" || c.PID < 0) {
 			t.Errorf("%+v", c)
+		}
+	})
+}
+
+func FuzzParsePolicy(f *testing.F) {
+	f.Add([]byte(`{"RestartPolicy":{"Name":"on-failure","MaximumRetryCount":3}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if p, err := ParsePolicy(b); (err == nil) != (p != "") {
+			t.Errorf("%q, %v", p, err)
 		}
 	})
 }
