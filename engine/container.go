@@ -32,6 +32,9 @@ type Container struct {
 	// StopSignal is what the engine asks it to stop with: "SIGTERM", "SIGRTMIN+3";
 	// "" where its engine has no such thing.
 	StopSignal string
+	// Via are the arguments by which the engine's own command finds it,
+	// "--lxcpath=/srv/lxc"; nil where it finds it by itself.
+	Via []string
 	// Exit is how it ended last, where the engine wrote that down; else nil.
 	Exit *Exit
 

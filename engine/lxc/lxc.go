@@ -103,6 +103,9 @@ func running(ctx context.Context, h *engine.Host, m engine.Daemon, path, name st
 		return engine.Container{}, false
 	}
 	c := engine.Container{Engine: manager, User: place.User, Name: name, ID: name, State: engine.Stopped}
+	if manager == "lxc" && (path != defaultPath || place.UID != 0) {
+		c.Via = []string{"--lxcpath=" + path}
+	}
 	pid, err := h.FirstBelow(ctx, m.PID)
 	if err != nil || pid == 0 {
 		return c, true
