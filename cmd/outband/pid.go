@@ -4,12 +4,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strconv"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
+	"github.com/outband/outband/engine"
 	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/pidtree"
 )
@@ -83,7 +88,17 @@ func (p *program) space(ctx context.Context, target string) (*pidtree.Space, err
 	}
 	defer proc.Close()
 	defer init.Close()
-	return pidtree.OpenSpace(init.Pidfd)
+	return spaceOf(init.Pidfd, target)
+}
+
+// spaceOf holds the pid namespace of a target's first process, which may have
+// ended since it was found.
+func spaceOf(init *os.File, target string) (*pidtree.Space, error) {
+	space, err := pidtree.OpenSpace(init)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return nil, fmt.Errorf("%w: container %s: it has ended", engine.ErrNotFound, safetext.Escape(target))
+	}
+	return space, err
 }
 
 // parsePids reads process numbers as they are typed: digits alone.

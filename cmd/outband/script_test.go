@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/throwaway"
 	"github.com/outband/outband/pidtree"
 )
@@ -122,11 +125,27 @@ func untilState(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) {
 		p := processIn(ts, args[0], args[1])
-		if p != nil && string(p.State) == args[2] || args[2] == "gone" && (p == nil || p.State == 'Z') {
+		if p != nil && string(p.State) == args[2] || args[2] == "gone" && (p == nil || ended(p)) {
 			return
 		}
 	}
 	ts.Fatalf("%s in %s never gets to state %s", args[1], args[0], args[2])
+}
+
+// ended tells whether all threads of a process have ended: the first of them is
+// a zombie before that.
+func ended(p *pidtree.Process) bool {
+	proc, err := procfs.Open()
+	if err != nil {
+		return false
+	}
+	defer proc.Close()
+	held, err := proc.Hold(p.PID())
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	defer held.Close()
+	return held.Alive() != nil
 }
 
 // processIn is a process of the container whose first process is init, or nil.

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/outband/outband/engine"
 	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/internal/sys"
 	"github.com/outband/outband/internal/testutil"
@@ -216,6 +218,24 @@ func pidfdOf(t *testing.T, pid int) *os.File {
 	}
 	t.Cleanup(func() { f.Close() })
 	return f
+}
+
+// A target that ends after it was found is no container any more.
+func TestSpaceOfEnded(t *testing.T) {
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	held := pidfdOf(t, cmd.Process.Pid)
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	space, err := spaceOf(held, "web\x1b")
+	if err == nil {
+		space.Close()
+	}
+	if !errors.Is(err, engine.ErrNotFound) || codeOf(err) != codeNotFound || !strings.Contains(err.Error(), `web\x1b: it has ended`) {
+		t.Errorf("%v", err)
+	}
 }
 
 // node is a process as JSON has it: a contract with scripts.
