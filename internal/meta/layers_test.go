@@ -80,7 +80,7 @@ var sideways = map[string][]string{
 // external are the modules of others that are linked, and who may import them.
 var external = map[string][]string{
 	"golang.org/x/sys": {
-		".", "ns", "engine", "pidtree", "internal/sys", "internal/forkexec", "internal/procfs", "internal/confine", "internal/cgroup",
+		".", "ns", "engine", "pidtree", "power", "internal/sys", "internal/forkexec", "internal/procfs", "internal/confine", "internal/cgroup",
 		"internal/registry", "internal/pty", "internal/throwaway", "internal/testutil", "cmd/outband",
 	},
 	"github.com/spf13/cobra": {"cmd/outband"},
