@@ -198,6 +198,12 @@ func (h *Host) ReadFile(path string, owner uint32) ([]byte, error) {
 	return b, err
 }
 
+// Open opens a file of an engine's state on the terms of ReadFile, which is better
+// for all but databases.
+func (h *Host) Open(path string, owner uint32) (*os.File, error) {
+	return h.open(path, owner, unix.S_IFREG)
+}
+
 // ReadDir returns the names in a directory of an engine's state, on the terms of
 // ReadFile.
 func (h *Host) ReadDir(path string, owner uint32) ([]string, error) {

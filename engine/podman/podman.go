@@ -45,7 +45,7 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 			}
 		}
 		for _, dir := range dirs {
-			list, err := listStorage(h, dir, place, byID)
+			list, err := listStorage(ctx, h, dir, place, byID)
 			all = append(all, list...)
 			failed = errors.Join(failed, err)
 		}
@@ -92,7 +92,7 @@ func ParseMonitor(args []string) (id, storage string) {
 }
 
 // listStorage returns the containers of one storage.
-func listStorage(h *engine.Host, dir string, place engine.Place, monitors map[string]engine.Daemon) ([]engine.Container, error) {
+func listStorage(ctx context.Context, h *engine.Host, dir string, place engine.Place, monitors map[string]engine.Daemon) ([]engine.Container, error) {
 	b, err := h.ReadFile(filepath.Join(dir, "containers.json"), place.UID)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -104,6 +104,7 @@ func listStorage(h *engine.Host, dir string, place engine.Place, monitors map[st
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
+	records, failed := records(ctx, h, filepath.Dir(dir), place.UID)
 	var all []engine.Container
 	for _, s := range stored {
 		c := engine.Container{Engine: "podman", User: place.User, Name: s.Name, ID: s.ID, State: engine.Stopped}
@@ -112,9 +113,14 @@ func listStorage(h *engine.Host, dir string, place engine.Place, monitors map[st
 				c.Init, c.State = init, engine.Running
 			}
 		}
+		r := records[s.ID]
+		r.describe(&c)
+		if c.State == engine.Stopped && r.Runs {
+			c.Exit = exit(h, s.ID, place)
+		}
 		all = append(all, c)
 	}
-	return all, nil
+	return all, failed
 }
 
 // find returns the first process of a container. Its number is in a file that only

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package podman
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/outband/outband/engine"
+	"github.com/outband/outband/internal/procfs"
+)
+
+// unzipped returns a database of testdata.
+func unzipped(t testing.TB, path string) []byte {
+	t.Helper()
+	f, err := os.Open(filepath.Join("testdata", path+".gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+const storage = "/var/lib/containers/storage"
+
+// recorded is a machine with the storage of one version of Podman, and nothing
+// that runs.
+func recorded(t *testing.T, version, database, to string) (root string) {
+	t.Helper()
+	root = t.TempDir()
+	list, err := os.ReadFile(filepath.Join("testdata", version, "containers.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(root, storage, "overlay-containers/containers.json"), list)
+	put(t, filepath.Join(root, storage, to), unzipped(t, filepath.Join(version, database)))
+	return root
+}
+
+func put(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, b, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// described is what is said of every container.
+func described(root string) (map[string]string, error) {
+	all, err := engine.Recorded(root, []procfs.Task{}).List(context.Background(), []engine.Engine{Engine{}})
+	got := map[string]string{}
+	for _, c := range all {
+		end := "no end"
+		if c.Exit != nil {
+			end = fmt.Sprintf("exit %d at %s", c.Exit.Code, c.Exit.At.UTC().Format("15:04:05"))
+		}
+		got[c.Name] = fmt.Sprintf("%s, %s, %s", c.Restart, c.StopSignal, end)
+	}
+	return got, err
+}
+
+// What Podman wrote of containers that ended, and of those that it would start
+// again: recorded with 4.3.1, which has a database of bbolt's, and with 5.8.6,
+// which has one of SQLite's.
+func TestPolicies(t *testing.T) {
+	for _, test := range []struct {
+		version, database, to string
+		want                  map[string]string
+	}{
+		{"4.3", "bolt_state.db", "libpod/bolt_state.db", map[string]string{
+			"named":  "no, SIGTERM, no end",
+			"always": "always, SIGUSR1, no end",
+			"exited": "on-failure:3, SIGKILL, exit 0 at 18:58:34",
+			"failed": "no, SIGTERM, exit 7 at 18:58:34",
+			"killed": "no, SIGTERM, exit 137 at 18:58:34",
+			"never":  "unless-stopped, SIGRTMIN+3, no end",
+			"oom":    "no, SIGTERM, exit 137 at 18:58:35",
+		}},
+		{"5.8", "db.sql", "db.sql", map[string]string{
+			"always": "always, SIGUSR1, no end",
+			"exited": "on-failure:3, SIGKILL, exit 0 at 19:08:23",
+			"failed": "no, SIGTERM, exit 7 at 19:08:23",
+			"killed": "no, SIGTERM, exit 137 at 19:08:24",
+			"never":  "unless-stopped, SIGRTMIN+3, no end",
+		}},
+	} {
+		got, err := described(recorded(t, test.version, test.database, test.to))
+		if err != nil || !maps.Equal(got, test.want) {
+			t.Errorf("%s: %q, %v", test.version, got, err)
+		}
+	}
+}
+
+// How a container ended is known before Podman has noticed; what it has noticed
+// counts.
+func TestExitFile(t *testing.T) {
+	root := recorded(t, "5.8", "db.sql", "db.sql")
+	for id, text := range map[string]string{
+		"f7f3f58d9ced": "42", "fb18b3c3f803": "43", // always, failed
+	} {
+		put(t, filepath.Join(root, "run/libpod/exits", whole(t, id)), []byte(text))
+	}
+	got, err := described(root)
+	if err != nil || !strings.Contains(got["always"], "exit 42") || !strings.Contains(got["failed"], "exit 7 ") {
+		t.Errorf("%q, %v", got, err)
+	}
+	for _, bad := range []string{"", "x", "-1", "999", "1 2"} {
+		put(t, filepath.Join(root, "run/libpod/exits", whole(t, "f7f3f58d9ced")), []byte(bad))
+		if got, err := described(root); err != nil || !strings.Contains(got["always"], "no end") {
+			t.Errorf("%q: %q, %v", bad, got, err)
+		}
+	}
+}
+
+// whole returns the id in testdata that begins so.
+func whole(t *testing.T, prefix string) string {
+	t.Helper()
+	b, err := os.ReadFile("testdata/5.8/containers.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := ParseContainers(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range all {
+		if strings.HasPrefix(c.ID, prefix) {
+			return c.ID
+		}
+	}
+	t.Fatal("no container ", prefix)
+	return ""
+}
+
+// many are the databases that bbolt 1.4 and SQLite 3.40 made of 300 containers:
+// trees of several levels, values of many pages.
+func many(t testing.TB) map[string]func(io.ReaderAt) (database, error) {
+	t.Helper()
+	all := map[string]func(io.ReaderAt) (database, error){}
+	for _, f := range formats() {
+		all[map[string]string{"db.sql": "many.sql", "libpod/bolt_state.db": "many.db"}[f.path]] = f.open
+	}
+	return all
+}
+
+func TestMany(t *testing.T) {
+	for path, open := range many(t) {
+		all, err := format{path, open}.read(t.Context(), bytes.NewReader(unzipped(t, path)), func() bool { return false })
+		if err != nil || len(all) != 300 {
+			t.Errorf("%s: %d containers, %v", path, len(all), err)
+		}
+		for i := range 300 {
+			r := all[fmt.Sprintf("%064x", i*7919)]
+			if r.Exit == nil || r.Exit.Code != i%256 || r.Restart != fmt.Sprintf("on-failure:%d", i+1) {
+				t.Errorf("%s: %d: %+v", path, i, r)
+			}
+		}
+	}
+}
+
+// changing is a file that is another from some read on.
+type changing struct {
+	before, after *bytes.Reader
+	reads         int
+}
+
+func (c *changing) ReadAt(b []byte, at int64) (int, error) {
+	if c.reads--; c.reads < 0 {
+		return c.after.ReadAt(b, at)
+	}
+	return c.before.ReadAt(b, at)
+}
+
+// What was read while somebody wrote is read again.
+func TestWritten(t *testing.T) {
+	for path, open := range many(t) {
+		before := unzipped(t, path)
+		after := bytes.Clone(before)
+		if path == "many.sql" {
+			after[27]++ // the count of changes
+			before = bytes.ReplaceAll(before, []byte(`"exited":true`), []byte(`"exited":nope`))
+		} else {
+			touch(after)
+			before = bytes.ReplaceAll(before, []byte(`"exited":true`), []byte(`"exited":nope`))
+		}
+		file := &changing{bytes.NewReader(before), bytes.NewReader(after), 50}
+		all, err := format{path, open}.read(t.Context(), file, func() bool { return false })
+		if err != nil || len(all) != 300 {
+			t.Errorf("%s: %d containers, %v", path, len(all), err)
+		}
+		always := func() bool { return true }
+		if all, err := (format{path, open}).read(t.Context(), bytes.NewReader(after), always); !errors.Is(err, errWritten) || all != nil {
+			t.Errorf("%s: %d containers, %v", path, len(all), err)
+		}
+	}
+}
+
+// touch ends a transaction that changed nothing.
+func touch(db []byte) {
+	at := 16
+	if a, b := metaOf(db, 0), metaOf(db, 4096); b > a {
+		at += 4096
+	}
+	setMeta(db[at:], max(metaOf(db, 0), metaOf(db, 4096))+1)
+}
+
+// A journal is a transaction that has not ended: told, and the containers are
+// listed all the same.
+func TestJournal(t *testing.T) {
+	root := recorded(t, "5.8", "db.sql", "db.sql")
+	put(t, filepath.Join(root, storage, "db.sql-journal"), []byte("x"))
+	got, err := described(root)
+	if !errors.Is(err, errWritten) || len(got) != 5 || got["always"] != ", , no end" {
+		t.Errorf("%q, %v", got, err)
+	}
+	put(t, filepath.Join(root, storage, "db.sql-journal"), nil)
+	if got, err := described(root); err != nil || !strings.HasPrefix(got["always"], "always, ") {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// No damage makes a reader fail otherwise than with an error, or take long.
+func TestDamaged(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for path, open := range many(t) {
+		whole := unzipped(t, path)
+		for range 300 {
+			db := bytes.Clone(whole)
+			for range 1 + random.IntN(20) {
+				page := random.IntN(len(db)/4096) * 4096
+				db[page+random.IntN(120)] = byte(random.IntN(256))
+			}
+			db = db[:len(db)-random.IntN(2)*random.IntN(len(db))]
+			start := time.Now()
+			walkAll(open, db)
+			if d := time.Since(start); d > 5*time.Second {
+				t.Errorf("%s: %v", path, d)
+			}
+		}
+	}
+}
+
+// A tree that leads back to itself is left before long.
+func TestLoop(t *testing.T) {
+	loop := map[string]func(page []byte, id int){
+		"many.db": func(page []byte, id int) {
+			if page[8] == boltBranch {
+				binary.LittleEndian.PutUint64(page[boltHeader+8:], uint64(id)) // the first child
+			}
+		},
+		"many.sql": func(page []byte, id int) {
+			if page[0] == sqliteInterior {
+				binary.BigEndian.PutUint32(page[8:], uint32(id+1)) // the last child
+			}
+		},
+	}
+	for path, open := range many(t) {
+		b := unzipped(t, path)
+		for id := 2; id < len(b)/4096; id++ {
+			loop[path](b[id*4096:], id)
+		}
+		file := &changing{after: bytes.NewReader(b)}
+		db, err := open(file)
+		if err == nil {
+			err = db.containers(func(string, []byte, []byte) {})
+		}
+		if !errors.Is(err, ErrFormat) || file.reads < -20000 {
+			t.Errorf("%s: %v after %d reads", path, err, -file.reads)
+		}
+	}
+}
+
+func walkAll(open func(io.ReaderAt) (database, error), b []byte) error {
+	db, err := open(bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	return db.containers(func(string, []byte, []byte) {})
+}
+
+func FuzzDatabases(f *testing.F) {
+	f.Add(unzipped(f, "5.8/db.sql")[:8192])
+	f.Add(unzipped(f, "4.3/bolt_state.db")[:8192])
+	f.Fuzz(func(_ *testing.T, b []byte) {
+		for _, format := range formats() {
+			_ = walkAll(format.open, b)
+		}
+	})
+}
