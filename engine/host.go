@@ -6,15 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/ns"
@@ -28,6 +25,10 @@ type Host struct {
 
 	mu    sync.Mutex
 	tasks []procfs.Task // by number; nil: not read yet
+
+	looked sync.Once
+	mounts []procfs.Mount
+	remote sync.Map // points of mounts that were told
 }
 
 // NewHost returns the machine as proc shows it, whose processes have been read
@@ -36,7 +37,9 @@ func NewHost(proc *procfs.FS, tasks []procfs.Task) *Host { return &Host{proc: pr
 
 // Recorded returns a machine whose files of state are below root and whose
 // processes are tasks: for tests of adapters.
-func Recorded(root string, tasks []procfs.Task) *Host { return &Host{root: root, tasks: tasks} }
+func Recorded(root string, tasks []procfs.Task) *Host {
+	return &Host{root: root, tasks: append([]procfs.Task{}, tasks...)} // nil would mean that they are not read yet
+}
 
 // Tasks are all processes, in the order of their numbers.
 func (h *Host) Tasks(ctx context.Context) ([]procfs.Task, error) {
@@ -171,70 +174,4 @@ func (h *Host) inCgroup(pid int, name string) bool {
 		}
 	}
 	return false
-}
-
-// limits of what is read of an engine's state.
-const (
-	maxState   = 4 << 20 // bytes of one file; containers.json of podman has all of them
-	maxEntries = 20000   // of one directory
-)
-
-// ReadFile returns a file of an engine's state. It has to be a regular file that
-// belongs to root, to the caller or to user owner, and that nobody else may
-// write; fs.ErrPermission if it is not.
-//
-// A20: so it holds what the engine wrote. A13: it is opened only when it is known
-// to be a regular file.
-func (h *Host) ReadFile(path string, owner uint32) ([]byte, error) {
-	f, err := h.open(path, owner, unix.S_IFREG)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxState+1))
-	if err == nil && len(b) > maxState {
-		err = &fs.PathError{Op: "read", Path: path, Err: unix.EFBIG}
-	}
-	return b, err
-}
-
-// Open opens a file of an engine's state on the terms of ReadFile, which is better
-// for all but databases.
-func (h *Host) Open(path string, owner uint32) (*os.File, error) {
-	return h.open(path, owner, unix.S_IFREG)
-}
-
-// ReadDir returns the names in a directory of an engine's state, on the terms of
-// ReadFile.
-func (h *Host) ReadDir(path string, owner uint32) ([]string, error) {
-	f, err := h.open(path, owner, unix.S_IFDIR)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	names, err := f.Readdirnames(maxEntries)
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	slices.Sort(names)
-	return names, err
-}
-
-// open opens a file or directory that may be trusted.
-func (h *Host) open(path string, owner uint32, kind uint32) (*os.File, error) {
-	path = h.root + path
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, &fs.PathError{Op: "stat", Path: path, Err: err}
-	}
-	ours := st.Uid == 0 || st.Uid == owner || st.Uid == uint32(os.Geteuid())
-	if st.Mode&unix.S_IFMT != kind || !ours || st.Mode&0o022 != 0 {
-		return nil, &fs.PathError{Op: "trust", Path: path, Err: fs.ErrPermission}
-	}
-	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 }

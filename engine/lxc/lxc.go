@@ -52,7 +52,9 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 		if name == "" || !known {
 			continue
 		}
-		if c, ok := running(ctx, h, m, path, name, place); ok {
+		c, ok, rerr := running(ctx, h, m, path, name, place)
+		err = errors.Join(err, rerr)
+		if ok {
 			all = append(all, c)
 			runs[c.Engine+":"+c.Name] = true
 		}
@@ -63,7 +65,12 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 			err = errors.Join(err, derr)
 		}
 		for _, name := range names {
-			if !runs[manager+":"+name] && configured(h, dir, name, manager, 0) {
+			if runs[manager+":"+name] {
+				continue
+			}
+			ok, cerr := configured(h, dir, name, manager, 0)
+			err = errors.Join(err, cerr)
+			if ok {
 				all = append(all, engine.Container{Engine: manager, Name: name, ID: name, State: engine.Stopped})
 			}
 		}
@@ -94,36 +101,42 @@ func ParseTitle(title string) (path, name string) {
 // running returns the container of a monitor: its first process is the monitor's
 // child. A title could be anybody's who has the monitor's user; so there has to
 // be a configuration that only this user or root can write.
-func running(ctx context.Context, h *engine.Host, m engine.Daemon, path, name string, place engine.Place) (engine.Container, bool) {
+func running(ctx context.Context, h *engine.Host, m engine.Daemon, path, name string, place engine.Place) (c engine.Container, ok bool, err error) {
 	manager := "lxc"
 	if known, ok := managers()[path]; ok {
 		manager = known
 	}
-	if !configured(h, path, name, manager, place.UID) {
-		return engine.Container{}, false
+	if ok, err := configured(h, path, name, manager, place.UID); !ok {
+		if place.UID != 0 { // anybody can call a process so
+			err = nil
+		}
+		return c, false, err
 	}
-	c := engine.Container{Engine: manager, User: place.User, Name: name, ID: name, State: engine.Stopped}
+	c = engine.Container{Engine: manager, User: place.User, Name: name, ID: name, State: engine.Stopped}
 	if manager == "lxc" && (path != defaultPath || place.UID != 0) {
 		c.Via = []string{"--lxcpath=" + path}
 	}
 	pid, err := h.FirstBelow(ctx, m.PID)
 	if err != nil || pid == 0 {
-		return c, true
+		return c, true, err
 	}
 	if init, err := h.Init(engine.Facts{PID: pid, Parent: m.PID, Owner: place.UID}); err == nil {
 		c.Init, c.State = init, engine.Running
 	}
-	return c, true
+	return c, true, nil
 }
 
 // configured tells whether there is a container of this name: LXC's have a
 // configuration in its directory, the others' are in a database, and have their
 // directory.
-func configured(h *engine.Host, path, name, manager string, owner uint32) bool {
+func configured(h *engine.Host, path, name, manager string, owner uint32) (ok bool, err error) {
 	if manager == "lxc" {
-		_, err := h.ReadFile(filepath.Join(path, name, "config"), owner)
-		return err == nil
+		_, err = h.ReadFile(filepath.Join(path, name, "config"), owner)
+	} else {
+		_, err = h.ReadDir(path, owner)
 	}
-	_, err := h.ReadDir(filepath.Dir(filepath.Join(path, name)), owner)
-	return err == nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }

@@ -34,8 +34,14 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 	}
 	leaders := map[int]string{}
 	for _, name := range names {
-		b, err := h.ReadFile(filepath.Join(machines, name), 0)
-		if err != nil || strings.Contains(name, ":") { // unit:NAME is a link to it
+		if strings.Contains(name, ":") { // unit:NAME is a link to it
+			continue
+		}
+		b, rerr := h.ReadFile(filepath.Join(machines, name), 0)
+		if rerr != nil {
+			if !errors.Is(rerr, fs.ErrNotExist) { // it has ended
+				err = errors.Join(err, rerr)
+			}
 			continue
 		}
 		if m := ParseMachine(string(b)); m.Leader > 0 && m.Service == "systemd-nspawn" {

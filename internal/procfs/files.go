@@ -152,6 +152,7 @@ func ParseGroups(b []byte) ([]Group, error) {
 
 // Mount is one line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 type Mount struct {
+	ID           int
 	Root, Point  string // unescaped
 	Type         string
 	SuperOptions []string
@@ -168,7 +169,11 @@ func ParseMounts(b []byte) []Mount {
 		if !ok || len(left) < 6 || len(right) < 2 {
 			continue
 		}
-		m := Mount{Root: unescape(left[3]), Point: unescape(left[4]), Type: right[0]}
+		id, err := strconv.Atoi(left[0])
+		if err != nil {
+			continue
+		}
+		m := Mount{ID: id, Root: unescape(left[3]), Point: unescape(left[4]), Type: right[0]}
 		m.SuperOptions = strings.Split(right[len(right)-1], ",")
 		mounts = append(mounts, m)
 	}

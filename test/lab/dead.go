@@ -21,8 +21,17 @@ type Dead struct{ daemon *Command }
 // MountDead mounts one over a directory of the container's, in no other mount
 // namespace than the container's.
 func (c *Container) MountDead(ctx context.Context, dir string) (*Dead, error) {
-	d := &Dead{daemon: c.host.Command("/proc/self/exe")}
-	d.daemon.Args = append(d.daemon.Args, argv(deadArg, &deadPlan{c.HostPid, dir})[1:]...)
+	return c.host.mountDead(ctx, c.HostPid, dir)
+}
+
+// MountDead mounts one over a directory of the host's.
+func (h *Host) MountDead(ctx context.Context, dir string) (*Dead, error) {
+	return h.mountDead(ctx, 1, dir)
+}
+
+func (h *Host) mountDead(ctx context.Context, pid int, dir string) (*Dead, error) {
+	d := &Dead{daemon: h.Command("/proc/self/exe")}
+	d.daemon.Args = append(d.daemon.Args, argv(deadArg, &deadPlan{pid, dir})[1:]...)
 	if err := d.daemon.Start(); err != nil {
 		return nil, err
 	}

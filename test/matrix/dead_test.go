@@ -117,6 +117,46 @@ func testAsked(t *testing.T, c *target) {
 	}
 }
 
+// TestDeadState: engines keep their state on file systems that answer nothing,
+// root's and a user's, and a link leads to one. What is left out is told, nobody
+// asks, and the rest is as it was.
+func TestDeadState(t *testing.T) {
+	testutil.RequireRoot(t)
+	testutil.RequireFUSE(t)
+	testutil.NoLeaks(t)
+	host := open(t, lab.RunC(), build(t))
+	c := start(t, host, subject{name: "named", image: lab.Busybox})
+	const prepare = `echo ann:x:1001:1001::/home/ann:/bin/sh >>/etc/passwd
+mkdir -p /run/user/1001/crun /home/ann /var/lib/lxc /mnt/dead /run/crun && chown -R 1001:1001 /run/user/1001 /home/ann
+ln -s /mnt/dead/containers /var/lib/docker/containers && ln -s ../../mnt/dead /run/crun/far`
+	if _, err := host.Do(t.Context(), "sh", "-ec", prepare); err != nil {
+		t.Fatal(err)
+	}
+	var mounts []*lab.Dead
+	for _, dir := range []string{"/run/user/1001", "/home/ann", "/var/lib/lxc", "/mnt/dead"} {
+		d, err := host.MountDead(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mounts = append(mounts, d)
+	}
+	for _, args := range [][]string{{"ls"}, {"ls", "-a", "-o", "json"}, {"tree"}, {"inspect", "runc:named"}, {"pid", "named", "1"},
+		{"enter", "runc:named", "--", "true"}, {"enter", "named", "--", "true"}, {"ls", "-o", "name"}} {
+		r := c.run(t, host.Command(append([]string{outband}, args...)...))
+		if r.Code != 0 || args[0] == "ls" && (!strings.Contains(r.Out, "named") || strings.Count(r.Err, "(fuse)") < 3) {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+	for n, d := range mounts {
+		if d.Swallowed() != 0 {
+			t.Errorf("mount %d was asked %d times", n, d.Swallowed())
+		}
+		if err := d.Abort(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // inside are the processes of the container's pid namespace, as the host counts.
 func (c *target) inside(t *testing.T) (pids []int) {
 	t.Helper()
