@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband"
+	"github.com/outband/outband/internal/inits"
 )
 
 // A Word is one thing that an init understands.
@@ -16,20 +17,52 @@ type Word struct {
 	speak func(ctx context.Context, t *outband.Target) error
 }
 
-// signalled is the word that is a signal to the init, by its pidfd.
-func signalled(name string, sig unix.Signal) Word {
-	return Word{name, func(_ context.Context, t *outband.Target) error { return t.Signal(sig) }}
-}
-
 // Words returns what asks the init for an action, and what asks it in a way that
-// it does not put off. Of an init that is not known it is SIGTERM, where it has a
-// handler for that; it ignores what it has none for, also from outside.
+// it does not put off: each list in order, until one was said. None means that
+// it has no word for it, as plain programs have none for a reboot.
 func (i Init) Words(a Action) (ask, harder []Word) {
+	if i.row.Off.Ask == nil || i.row.Forwards && i.StopSignal != "" {
+		return i.stop(a), nil
+	}
+	var w inits.Words
 	switch a {
-	case Off, Reboot, Halt:
-		if i.catches(unix.SIGTERM) {
-			return []Word{signalled("SIGTERM", unix.SIGTERM)}, nil
+	case Off:
+		w = i.row.Off
+	case Halt:
+		w = i.row.Halt
+	case Reboot:
+		w = i.row.Reboot
+		if w.Ask == nil && i.Restarts {
+			w = i.row.Off
 		}
 	}
-	return nil, nil
+	return spoken(w.Ask), spoken(w.Harder)
+}
+
+// stop is the word for a program that is told to end, by the signal that its
+// engine has for it: a plain one, if it does something about that, since what it
+// has no handler for an init ignores, also from outside.
+func (i Init) stop(a Action) []Word {
+	sig := unix.SIGTERM
+	if i.StopSignal != "" {
+		sig = inits.SignalNumber(i.StopSignal)
+	}
+	switch {
+	case sig == 0, sig == unix.SIGKILL, !i.row.Forwards && !i.does(sig):
+		return nil
+	case a == Off, a == Halt, a == Reboot && i.Restarts:
+		return spoken([]inits.Word{{Signal: sig}})
+	}
+	return nil
+}
+
+// spoken makes words of a table's that can be said.
+func spoken(words []inits.Word) (list []Word) {
+	for _, w := range words {
+		if w.FIFO != "" || w.Modes != nil {
+			continue
+		}
+		list = append(list, Word{w.How(), func(_ context.Context, t *outband.Target) error { return t.Signal(w.Signal) }})
+	}
+	return list
 }

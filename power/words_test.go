@@ -4,11 +4,14 @@ package power
 
 import (
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband"
+	"github.com/outband/outband/internal/inits"
 	"github.com/outband/outband/internal/testutil"
 	"github.com/outband/outband/internal/throwaway"
 )
@@ -33,36 +36,100 @@ func names(words []Word) (all []string) {
 	return all
 }
 
-// TestWordsUnknown asks an init of no known kind: with SIGTERM where it has a
-// handler, else not at all.
-func TestWordsUnknown(t *testing.T) {
+// known is an init of a row of the table.
+func known(t *testing.T, kind string) Init {
+	t.Helper()
+	for _, r := range inits.Table() {
+		if r.Kind == kind {
+			return Init{Kind: kind, row: r}
+		}
+	}
+	t.Fatalf("no row %s", kind)
+	return Init{}
+}
+
+const term = 1 << (unix.SIGTERM - 1)
+
+// TestWords are the words of inits, and of what is none, in order.
+func TestWords(t *testing.T) {
+	plain := func(takes uint64) Init { return Init{Kind: Other, row: inits.Row{Kind: Other}, takes: takes} }
+	with := func(i Init, stop string, restarts bool) Init {
+		i.StopSignal, i.Restarts = stop, restarts
+		return i
+	}
+	for _, c := range []struct {
+		what   string
+		init   Init
+		action Action
+		want   string // harder after a stroke
+	}{
+		{"systemd", known(t, "systemd"), Off, "SIGRTMIN+4 | SIGRTMIN+14"},
+		{"systemd", known(t, "systemd"), Reboot, "SIGRTMIN+5 | SIGRTMIN+15"},
+		{"systemd", known(t, "systemd"), Halt, "SIGRTMIN+3 | SIGRTMIN+13"},
+		{"systemd", known(t, "systemd"), Pause, "|"},
+		{"systemd", known(t, "systemd"), Kill, "|"},
+		{"systemd of docker", with(known(t, "systemd"), "SIGTERM", true), Reboot, "SIGRTMIN+5 | SIGRTMIN+15"},
+		{"openrc", known(t, "openrc"), Reboot, "SIGINT |"},
+		{"busybox", known(t, "busybox"), Halt, "SIGUSR1 |"},
+		{"tini", known(t, "tini"), Off, "SIGTERM |"},
+		{"tini", known(t, "tini"), Reboot, "|"},
+		{"tini that is restarted", with(known(t, "tini"), "", true), Reboot, "SIGTERM |"},
+		{"tini before nginx", with(known(t, "tini"), "SIGQUIT", false), Off, "SIGQUIT |"},
+		{"tini before nginx", with(known(t, "tini"), "SIGQUIT", true), Reboot, "SIGQUIT |"},
+		{"a program", plain(term), Off, "SIGTERM |"},
+		{"a program", plain(term), Halt, "SIGTERM |"},
+		{"a program", plain(term), Reboot, "|"},
+		{"a program", plain(term), Pause, "|"},
+		{"a program that is restarted", with(plain(term), "", true), Reboot, "SIGTERM |"},
+		{"a program without handlers", plain(0), Off, "|"},
+		{"a program with others", plain(^uint64(term)), Off, "|"},
+		{"nginx", with(plain(^uint64(0)), "SIGQUIT", false), Off, "SIGQUIT |"},
+		{"nginx", with(plain(term), "SIGQUIT", false), Off, "|"},
+		{"stopped by SIGKILL", with(plain(^uint64(0)), "SIGKILL", false), Off, "|"},
+		{"stopped by nonsense", with(plain(^uint64(0)), "SIGNONSENSE", false), Off, "|"},
+		{"stopped as systemd is", with(plain(^uint64(0)), "SIGRTMIN+3", false), Halt, "SIGRTMIN+3 |"},
+	} {
+		ask, harder := c.init.Words(c.action)
+		got := strings.TrimSpace(strings.Join(names(ask), ", ") + " | " + strings.Join(names(harder), ", "))
+		if got != c.want {
+			t.Errorf("%s, %s: %q, want %q", c.what, c.action, got, c.want)
+		}
+	}
+}
+
+// TestTakes is what status and wait channel tell about signals.
+func TestTakes(t *testing.T) {
+	status := []byte("Name:\tx\nSigBlk:\t0000000000000001\nSigIgn:\t00000000000000f0\nSigCgt:\t0000000000004000\n")
+	for wchan, want := range map[string]uint64{"": 0x4001, "do_epoll_wait": 0x4001, "do_sigtimedwait.isra.0": ^uint64(0)} {
+		if got := takes(status, wchan); got != want {
+			t.Errorf("%q: %#x, want %#x", wchan, got, want)
+		}
+	}
+	if got := takes(nil, "0"); got != 0 {
+		t.Errorf("of nothing: %#x", got)
+	}
+}
+
+// TestIdentify asks an init of no known kind, with a handler for SIGTERM.
+func TestIdentify(t *testing.T) {
 	testutil.NoLeaks(t)
 	target, c := hold(t, throwaway.Spec{})
 	init, err := Identify(t.Context(), target)
-	if err != nil || init.Kind != Unknown || filepath.Base(init.Exe) == "" || init.Evidence == "" {
+	if err != nil || init.Kind != Other || filepath.Base(init.Exe) == "" || !strings.Contains(init.Evidence, init.Exe) {
 		t.Fatalf("Identify: %+v, %v", init, err)
 	}
-	for _, a := range []Action{Off, Reboot, Halt} {
-		ask, harder := init.Words(a)
-		if got := names(ask); len(got) != 1 || got[0] != "SIGTERM" || len(harder) > 0 {
-			t.Errorf("%s: asks %q, harder %q", a, got, names(harder))
-		}
+	ask, harder := init.Words(Off)
+	if !slices.Equal(names(ask), []string{"SIGTERM"}) || harder != nil {
+		t.Fatalf("asks %q, harder %q", names(ask), names(harder))
 	}
-	init.caught = 0
-	for _, a := range []Action{Off, Reboot, Halt, Kill, Pause, Resume, On} {
-		if ask, harder := init.Words(a); len(ask)+len(harder) > 0 {
-			t.Errorf("%s without a handler: asks %q, harder %q", a, names(ask), names(harder))
-		}
-	}
-	if !(Init{caught: 1 << (unix.SIGTERM - 1)}).catches(unix.SIGTERM) || init.catches(unix.SIGTERM) {
-		t.Error("catches: the wrong bit")
-	}
-	ask, _ := Init{caught: ^uint64(0)}.Words(Off)
 	if err := ask[0].speak(t.Context(), target); err != nil {
 		t.Fatal(err)
 	}
 	state, err := c.Wait(t.Context())
 	if err != nil || state.ExitCode() != 0 {
 		t.Errorf("after SIGTERM: %v, %v", state, err)
+	}
+	if i, err := Identify(t.Context(), target); err == nil {
+		t.Errorf("one that has ended: %+v", i)
 	}
 }

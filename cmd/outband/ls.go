@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -19,6 +18,7 @@ import (
 	"github.com/outband/outband/engine"
 	"github.com/outband/outband/engine/all"
 	"github.com/outband/outband/internal/cgroup"
+	"github.com/outband/outband/internal/inits"
 	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/ns"
@@ -174,8 +174,7 @@ func (l *lister) row(c *engine.Container) listed {
 		return r
 	}
 	defer dir.Close()
-	r.Init.Exe, _ = dir.Readlink("exe") // not readable, or gone
-	r.Init.Kind = initKind(r.Init.Exe, process.Comm, process.Args())
+	r.Init.Kind, r.Init.Exe = inits.Kind(dir)
 	if groups, err := dir.Groups(); err == nil && c.State == engine.Running && len(cgroup.Frozen(groups, l.own, l.mounts)) > 0 {
 		r.State = string(engine.Paused)
 	}
@@ -202,28 +201,6 @@ const ticks = 100
 
 func (l *lister) started(start uint64) time.Time {
 	return l.boot.Add(time.Duration(start) * (time.Second / ticks)).Truncate(time.Second).UTC()
-}
-
-// initKind names what the first process of a container is, by what it executes:
-// for display alone, since it can be anything by that name.
-func initKind(exe, comm string, args []string) string {
-	exe = strings.TrimSuffix(exe, " (deleted)")
-	kinds := map[string]string{
-		"systemd": "systemd", "openrc-init": "openrc", "runit": "runit", "runit-init": "runit", "finit": "finit",
-		"s6-svscan": "s6", "dinit": "dinit", "procd": "procd", "tini": "tini", "docker-init": "tini", "dumb-init": "dumb-init",
-		"catatonit": "catatonit", "init": "sysvinit", "pause": "pause",
-	}
-	name := filepath.Base(exe)
-	if name == "busybox" {
-		if len(args) > 0 && strings.TrimLeft(filepath.Base(args[0]), "-") == "init" || comm == "init" {
-			return "busybox"
-		}
-		return "other"
-	}
-	if kind, ok := kinds[name]; ok {
-		return kind
-	}
-	return "other"
 }
 
 // printList prints rows in a format.

@@ -191,20 +191,7 @@ func FuzzParseSignal(f *testing.F) {
 	})
 }
 
-func TestInitKind(t *testing.T) {
-	for _, test := range []struct {
-		exe, comm string
-		args      []string
-		want      string
-	}{
-		{"/usr/lib/systemd/systemd", "systemd", nil, "systemd"}, {"/usr/bin/busybox", "init", []string{"init"}, "busybox"},
-		{"/bin/busybox", "sh", []string{"sh"}, "other"}, {"/sbin/init", "init", nil, "sysvinit"}, {"/sbin/openrc-init", "init", nil, "openrc"},
-		{"/usr/bin/tini (deleted)", "tini", nil, "tini"}, {"", "x", nil, "other"}, {"/sbin/docker-init", "docker-init", nil, "tini"},
-	} {
-		if got := initKind(test.exe, test.comm, test.args); got != test.want {
-			t.Errorf("%s: %s, want %s", test.exe, got, test.want)
-		}
-	}
+func TestEngineNames(t *testing.T) {
 	if !slices.Contains(engineNames(), "bare") {
 		t.Errorf("%q", engineNames())
 	}

@@ -43,6 +43,7 @@ var layers = map[string]layer{
 	"engine/oci":        knowledge,
 	"internal/passwd":   knowledge,
 	"internal/procfs":   knowledge,
+	"internal/inits":    knowledge,
 	"internal/confine":  knowledge,
 	"internal/cgroup":   knowledge,
 	"internal/feature":  knowledge,
@@ -74,6 +75,7 @@ var sideways = map[string][]string{
 	"engine/podman":     {"engine", "internal/procfs"},
 	"engine/oci":        {"engine", "internal/procfs"},
 	"internal/confine":  {"internal/procfs"},
+	"internal/inits":    {"internal/procfs"},
 	"internal/cgroup":   {"internal/procfs"},
 }
 
@@ -81,7 +83,7 @@ var sideways = map[string][]string{
 var external = map[string][]string{
 	"golang.org/x/sys": {
 		".", "ns", "engine", "pidtree", "power", "internal/sys", "internal/forkexec", "internal/procfs", "internal/confine", "internal/cgroup",
-		"internal/registry", "internal/pty", "internal/throwaway", "internal/testutil", "cmd/outband",
+		"internal/inits", "internal/registry", "internal/pty", "internal/throwaway", "internal/testutil", "cmd/outband",
 	},
 	"github.com/spf13/cobra": {"cmd/outband"},
 }

@@ -259,3 +259,35 @@ func TestOpenLink(t *testing.T) {
 		t.Errorf("reading it: %v, want EBADF", err)
 	}
 }
+
+// TestDescriptors lists this process's own, and some of many.
+func TestDescriptors(t *testing.T) {
+	proc, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.Close()
+	self, err := proc.Process(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	for range 300 {
+		f, err := os.Open("/dev/null")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+	}
+	all, err := self.Descriptors(0)
+	if err != nil || len(all) < 300 || !slices.IsSorted(all) || !slices.Contains(all, int(self.File().Fd())) {
+		t.Errorf("%d descriptors, %v", len(all), err)
+	}
+	some, err := self.Descriptors(64)
+	if err != nil || len(some) < 64 || len(some) > 200 || !slices.Equal(some, all[:len(some)]) {
+		t.Errorf("%d descriptors, asked for 64, %v", len(some), err)
+	}
+	if _, err := proc.Process(0); err == nil {
+		t.Error("there is a process 0")
+	}
+}

@@ -309,15 +309,26 @@ func ParseTask(stat []byte) (t Task, err error) {
 }
 
 // listPids returns the numbers of all processes.
-func (fs *FS) listPids() ([]int, error) {
-	dir, err := openat(fs.root, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+func (fs *FS) listPids() ([]int, error) { return listNumbers(fs.root, ".", 0) }
+
+// Descriptors returns the numbers of the process's descriptors in order, not
+// many more than limit.
+func (d *Dir) Descriptors(limit int) ([]int, error) { return listNumbers(d.file, "fd", limit) }
+
+// listNumbers returns the entries of a directory that are numbers; of one that is
+// long not many more than limit, if that is not 0.
+func listNumbers(at *os.File, name string, limit int) ([]int, error) {
+	dir, err := openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	var pids []int
+	var list []int
 	buf := make([]byte, direntsSize)
-	for {
+	if limit > 0 {
+		buf = buf[:min(direntsSize, 32*limit)] // an entry of four digits takes 24 bytes
+	}
+	for limit == 0 || len(list) < limit {
 		var n int
 		var errno error
 		cerr := sys.Control(dir, func(fd int) { n, errno = unix.Getdents(fd, buf) })
@@ -325,13 +336,14 @@ func (fs *FS) listPids() ([]int, error) {
 			continue
 		}
 		if err := first(cerr, errno); err != nil {
-			return nil, &os.PathError{Op: "getdents", Path: "/proc", Err: err}
+			return nil, &os.PathError{Op: "getdents", Path: dir.Name(), Err: err}
 		}
 		if n == 0 {
-			return pids, nil
+			break
 		}
-		pids = appendPids(pids, buf[:n])
+		list = appendPids(list, buf[:n])
 	}
+	return list, nil
 }
 
 // appendPids appends the numbers among the names of directory entries as
