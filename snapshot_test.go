@@ -114,7 +114,11 @@ func (r recorded) state(t testing.TB) (procfs.Status, confine.State, []procfs.Gr
 	if err != nil {
 		t.Fatal(err)
 	}
-	state, err := confine.Parse(status, []byte(r["limits"]), []byte(r["oom_score_adj"]), []byte(r["attr/current"]))
+	limits, err := procfs.ParseLimits([]byte(r["limits"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := confine.Parse(status, limits, []byte(r["oom_score_adj"]), []byte(r["attr/current"]))
 	if err != nil {
 		t.Fatal(err)
 	}

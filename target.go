@@ -201,6 +201,9 @@ func (t *Target) read() (err error) {
 	if t.state, err = confine.Read(dir, t.status, stat); err != nil {
 		return t.readError("confinement", err)
 	}
+	if err := t.readSelf(t.fs); err != nil {
+		return err
+	}
 	if err := t.readMaps(); err != nil {
 		return t.readError("id maps", err)
 	}
@@ -213,9 +216,6 @@ func (t *Target) read() (err error) {
 		return t.readError("environment", err)
 	}
 	t.env = procfs.Strings(b)
-	if err := t.readSelf(t.fs); err != nil {
-		return err
-	}
 	t.snapshot.look(t.fs)
 	return nil
 }
@@ -241,11 +241,7 @@ func (s *snapshot) readSelf(proc *procfs.FS) error {
 	if s.ownGroups, err = self.Groups(); err != nil {
 		return err
 	}
-	stat, err := self.ReadFile("stat")
-	if err != nil {
-		return err
-	}
-	s.ownState, err = confine.Read(self, s.ownStatus, stat)
+	s.ownState, err = confine.ReadOwn(self, s.ownStatus)
 	return err
 }
 
@@ -272,8 +268,14 @@ func (t *Target) here() (*snapshot, error) {
 	return &s, err
 }
 
-// readMaps reads what the numbers of users and groups are inside.
+// readMaps reads what the numbers of users and groups are inside. In the
+// machine's own user namespace they are what they are.
 func (t *Target) readMaps() error {
+	if t.namespaces[ns.User] == ns.InitialUser && t.own[ns.User] == ns.InitialUser {
+		all := procfs.IDMap{{Count: noID}}
+		t.uids, t.gids = all, all
+		return nil
+	}
 	for name, m := range map[string]*procfs.IDMap{"uid_map": &t.uids, "gid_map": &t.gids} {
 		b, err := t.init.Dir.ReadFile(name)
 		if err != nil {

@@ -44,9 +44,20 @@ type State struct {
 }
 
 // Read reads the state of the process whose directory, status and stat are
-// given.
+// given. Its number is used as well: whoever holds the process asks afterwards
+// whether it still lives.
 func Read(dir *procfs.Dir, status procfs.Status, stat []byte) (State, error) {
-	limits, err := dir.ReadFile("limits")
+	return read(dir, status, func() (Scheduling, error) { return readScheduling(dir, status, stat) })
+}
+
+// ReadOwn reads the state of the calling thread, of whose files Read would need
+// more than are asked for here.
+func ReadOwn(dir *procfs.Dir, status procfs.Status) (State, error) {
+	return read(dir, status, func() (Scheduling, error) { return ownScheduling(status) })
+}
+
+func read(dir *procfs.Dir, status procfs.Status, scheduling func() (Scheduling, error)) (State, error) {
+	limits, err := readLimits(dir, status.NSpid[0], unix.Prlimit)
 	if err != nil {
 		return State{}, err
 	}
@@ -63,22 +74,19 @@ func Read(dir *procfs.Dir, status procfs.Status, stat []byte) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	s.Scheduling, err = readScheduling(dir, status, stat)
+	s.Scheduling, err = scheduling()
 	return s, err
 }
 
-// Parse makes a state of a process's status and of the content of its limits,
-// oom_score_adj and attr/current.
-func Parse(status procfs.Status, limits, score, label []byte) (s State, err error) {
+// Parse makes a state of a process's status and limits, and of the content of
+// its oom_score_adj and attr/current.
+func Parse(status procfs.Status, limits procfs.Limits, score, label []byte) (s State, err error) {
 	s = State{
 		UID: [3]uint32(status.UID[:3]), GID: [3]uint32(status.GID[:3]), Groups: status.Groups,
 		Caps: Caps{Effective: status.CapEff, Permitted: status.CapPrm, Inheritable: status.CapInh,
 			Bounding: status.CapBnd, Ambient: status.CapAmb},
 		NoNewPrivs: status.NoNewPrivs, Seccomp: status.Seccomp, Filters: status.Filters, Umask: status.Umask,
-		Label: strings.TrimRight(string(label), "\x00\n"),
-	}
-	if s.Limits, err = procfs.ParseLimits(limits); err != nil {
-		return State{}, err
+		Limits: limits, Label: strings.TrimRight(string(label), "\x00\n"),
 	}
 	if s.OOMScoreAdj, err = strconv.Atoi(strings.TrimSpace(string(score))); err != nil {
 		return State{}, fmt.Errorf("oom_score_adj: %w: %q", procfs.ErrFormat, score)

@@ -108,7 +108,7 @@ func TestReadWhatIsGone(t *testing.T) {
 	}
 	defer dir.Close()
 	_ = cmd.Wait()
-	if s, err := Read(dir, procfs.Status{}, nil); !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) {
+	if s, err := Read(dir, procfs.Status{NSpid: []int{cmd.Process.Pid}}, nil); !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) {
 		t.Errorf("%+v, %v, want ESRCH", s, err)
 	}
 }
@@ -206,29 +206,25 @@ func fields(ds []Difference) string {
 }
 
 func TestParse(t *testing.T) {
-	limits, err := os.ReadFile("/proc/self/limits")
-	if err != nil {
-		t.Fatal(err)
-	}
+	limits := procfs.Limits{unix.RLIMIT_CORE: {Cur: 1, Max: 2}}
 	tests := []struct {
-		name                 string
-		limits, score, label string
-		want                 State // its OOMScoreAdj and Label
-		fails                bool
+		name         string
+		score, label string
+		want         State // its OOMScoreAdj and Label
+		fails        bool
 	}{
-		{"without a label", string(limits), "-17\n", "", State{OOMScoreAdj: -17}, false},
-		{"AppArmor's", string(limits), "0\n", "docker-default (enforce)\n", State{Label: "docker-default (enforce)"}, false},
-		{"SELinux's", string(limits), "1000\n", "system_u:system_r:container_t:s0:c1,c2\x00", State{OOMScoreAdj: 1000, Label: "system_u:system_r:container_t:s0:c1,c2"}, false},
-		{"no limits", "", "0\n", "", State{}, true},
-		{"no score", string(limits), "", "", State{}, true},
-		{"a score that is none", string(limits), "x\n", "", State{}, true},
+		{"without a label", "-17\n", "", State{OOMScoreAdj: -17}, false},
+		{"AppArmor's", "0\n", "docker-default (enforce)\n", State{Label: "docker-default (enforce)"}, false},
+		{"SELinux's", "1000\n", "system_u:system_r:container_t:s0:c1,c2\x00", State{OOMScoreAdj: 1000, Label: "system_u:system_r:container_t:s0:c1,c2"}, false},
+		{"no score", "", "", State{}, true},
+		{"a score that is none", "x\n", "", State{}, true},
 	}
 	for _, test := range tests {
-		got, err := Parse(procfs.Status{}, []byte(test.limits), []byte(test.score), []byte(test.label))
+		got, err := Parse(procfs.Status{}, limits, []byte(test.score), []byte(test.label))
 		if (err != nil) != test.fails || err != nil && !errors.Is(err, procfs.ErrFormat) {
 			t.Errorf("%s: %v", test.name, err)
 		}
-		if got.OOMScoreAdj != test.want.OOMScoreAdj || got.Label != test.want.Label {
+		if !test.fails && got.Limits != limits || got.OOMScoreAdj != test.want.OOMScoreAdj || got.Label != test.want.Label {
 			t.Errorf("%s: %+v", test.name, got)
 		}
 	}

@@ -26,8 +26,7 @@ type Scheduling struct {
 }
 
 // readScheduling reads it of the process whose directory, status and stat are
-// given. Its number is used once: whoever holds the process asks afterwards
-// whether it still lives.
+// given.
 func readScheduling(dir *procfs.Dir, status procfs.Status, stat []byte) (s Scheduling, err error) {
 	if s.Scheduling, err = procfs.ParseScheduling(stat); err != nil {
 		return s, err
@@ -42,6 +41,29 @@ func readScheduling(dir *procfs.Dir, status procfs.Status, stat []byte) (s Sched
 		return s, err
 	}
 	s.Personality, err = number(dir, "personality", 16)
+	return s, err
+}
+
+// ownScheduling asks it of the calling thread, whose status is given.
+func ownScheduling(status procfs.Status) (s Scheduling, err error) {
+	s.CPUs = status.CPUs
+	attr, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		return s, err
+	}
+	s.Policy, s.Priority = int(attr.Policy), int(attr.Priority)
+	if s.Nice, err = sys.Nice(); err != nil {
+		return s, err
+	}
+	priority, err := sys.IOPriority(0)
+	if err != nil {
+		return s, err
+	}
+	s.IOPriority = ioPriority(priority)
+	if s.TimerSlack, err = sys.TimerSlack(); err != nil {
+		return s, err
+	}
+	s.Personality, err = sys.Personality()
 	return s, err
 }
 

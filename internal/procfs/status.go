@@ -3,7 +3,6 @@
 package procfs
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -47,52 +46,60 @@ func (d *Dir) Status() (Status, error) {
 	return ParseStatus(b)
 }
 
-// required are the lines without which a process would look more privileged, or
-// less confined, than it is. Seccomp and Kthread are not in every kernel, Umask
-// is not in the status of a zombie.
-var required = [...]string{"State", "Uid", "Gid", "Groups", "NSpid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"}
+// field is a line of the status file that is used.
+type field struct {
+	name  string
+	parse func(*Status, string) error
+	// required are the lines without which a process would look more privileged,
+	// or less confined, than it is. Seccomp and Kthread are not in every kernel,
+	// Umask is not in the status of a zombie.
+	required bool
+}
+
+// fields are in the order in which Linux has them, so that each is found where
+// the search for the last one ended.
+var fields = [...]field{
+	{"Umask", func(s *Status, v string) error { return unsigned32(v, 8, &s.Umask) }, false},
+	{"State", func(s *Status, v string) error { return letter(v, &s.State) }, true},
+	{"PPid", func(s *Status, v string) error { return integer(v, &s.PPid) }, false},
+	{"Uid", func(s *Status, v string) error { return four(v, &s.UID) }, true},
+	{"Gid", func(s *Status, v string) error { return four(v, &s.GID) }, true},
+	{"Groups", func(s *Status, v string) (err error) { s.Groups, err = numbers[uint32](v); return err }, true},
+	{"NSpid", func(s *Status, v string) (err error) { s.NSpid, err = numbers[int](v); return err }, true},
+	{"Kthread", func(s *Status, v string) error { s.Kthread, s.Told = v == "1", true; return nil }, false},
+	{"Threads", func(s *Status, v string) error { return integer(v, &s.Threads) }, false},
+	{"CapInh", func(s *Status, v string) error { return hex(v, &s.CapInh) }, true},
+	{"CapPrm", func(s *Status, v string) error { return hex(v, &s.CapPrm) }, true},
+	{"CapEff", func(s *Status, v string) error { return hex(v, &s.CapEff) }, true},
+	{"CapBnd", func(s *Status, v string) error { return hex(v, &s.CapBnd) }, true},
+	{"CapAmb", func(s *Status, v string) error { return hex(v, &s.CapAmb) }, true},
+	{"NoNewPrivs", func(s *Status, v string) error { s.NoNewPrivs = v == "1"; return nil }, true},
+	{"Seccomp", func(s *Status, v string) error { return integer(v, &s.Seccomp) }, false},
+	{"Seccomp_filters", func(s *Status, v string) error { return integer(v, &s.Filters) }, false},
+	{"Cpus_allowed", func(s *Status, v string) error { s.CPUs = v; return nil }, false},
+}
 
 // ParseStatus parses the status file. Name is escaped by the kernel, so that a
-// process cannot add lines.
+// process cannot add lines. Of a line that comes twice the first counts.
 func ParseStatus(b []byte) (Status, error) {
-	s := Status{Filters: -1}
-	fields := map[string]func(string) error{
-		"State":           func(v string) error { return letter(v, &s.State) },
-		"PPid":            func(v string) error { return integer(v, &s.PPid) },
-		"Uid":             func(v string) error { return four(v, &s.UID) },
-		"Gid":             func(v string) error { return four(v, &s.GID) },
-		"Groups":          func(v string) (err error) { s.Groups, err = numbers[uint32](v); return err },
-		"NSpid":           func(v string) (err error) { s.NSpid, err = numbers[int](v); return err },
-		"Threads":         func(v string) error { return integer(v, &s.Threads) },
-		"Kthread":         func(v string) error { s.Kthread, s.Told = v == "1", true; return nil },
-		"Umask":           func(v string) error { return unsigned32(v, 8, &s.Umask) },
-		"CapInh":          func(v string) error { return hex(v, &s.CapInh) },
-		"CapPrm":          func(v string) error { return hex(v, &s.CapPrm) },
-		"CapEff":          func(v string) error { return hex(v, &s.CapEff) },
-		"CapBnd":          func(v string) error { return hex(v, &s.CapBnd) },
-		"CapAmb":          func(v string) error { return hex(v, &s.CapAmb) },
-		"NoNewPrivs":      func(v string) error { s.NoNewPrivs = v == "1"; return nil },
-		"Cpus_allowed":    func(v string) error { s.CPUs = v; return nil },
-		"Seccomp":         func(v string) error { return integer(v, &s.Seccomp) },
-		"Seccomp_filters": func(v string) error { return integer(v, &s.Filters) },
-	}
-	for line := range bytes.Lines(b) {
-		key, value, _ := strings.Cut(string(line), ":")
+	s, seen, at := Status{Filters: -1}, [len(fields)]bool{}, 0
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(line, ":")
 		if key == "Name" {
 			s.Name = unescapeName(value)
 		}
-		parse, ok := fields[key]
-		if !ok {
+		i := find(key, at)
+		if i < 0 || seen[i] {
 			continue
 		}
-		if err := parse(strings.TrimSpace(value)); err != nil {
+		if err := fields[i].parse(&s, strings.TrimSpace(value)); err != nil {
 			return Status{}, fmt.Errorf("status: %s: %w: %q", key, ErrFormat, value)
 		}
-		delete(fields, key)
+		seen[i], at = true, i+1
 	}
-	for _, key := range required {
-		if fields[key] != nil {
-			return Status{}, fmt.Errorf("status: %w: no %s", ErrFormat, key)
+	for i, f := range fields {
+		if f.required && !seen[i] {
+			return Status{}, fmt.Errorf("status: %w: no %s", ErrFormat, f.name)
 		}
 	}
 	if len(s.NSpid) == 0 {
@@ -101,10 +108,24 @@ func ParseStatus(b []byte) (Status, error) {
 	return s, nil
 }
 
+// find is the index of the field called name, -1 if there is none; the search
+// begins at the one with index at.
+func find(name string, at int) int {
+	for n := range fields {
+		if i := (at + n) % len(fields); fields[i].name == name {
+			return i
+		}
+	}
+	return -1
+}
+
 // unescapeName undoes what the kernel does to a comm in status, and to nothing
 // else in it: \n for a line feed, \\ for a backslash.
 func unescapeName(v string) string {
 	v = strings.TrimSuffix(strings.TrimPrefix(v, "\t"), "\n")
+	if !strings.Contains(v, `\`) {
+		return v
+	}
 	return strings.NewReplacer(`\n`, "\n", `\\`, `\`).Replace(v)
 }
 
