@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/outband/outband"
 	"github.com/outband/outband/ns"
@@ -31,7 +32,7 @@ func (p *program) enterCommand() *cobra.Command {
 	var f enterFlags
 	c := &cobra.Command{
 		Use:     "enter TARGET [flags] [--] [COMMAND ARG...]",
-		Aliases: []string{"exec"},
+		Aliases: enterNames[1:],
 		Short:   "Run a command in a container, confined as the container is",
 		Long: `Run a command in a container: in its namespaces and cgroup, with the identity,
 capabilities, no_new_privs, limits, environment and working directory of its
@@ -53,15 +54,21 @@ outband failed; 126 not executable; 127 not found.`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: p.completeTargets,
 		RunE: func(c *cobra.Command, args []string) error {
-			return p.enter(c, &f, args)
+			target, command, err := split(c.Flags(), args)
+			if err != nil {
+				return err
+			}
+			if help, _ := c.Flags().GetBool("help"); help {
+				return c.Help()
+			}
+			return p.enter(&f, target, command)
 		},
 	}
-	f.register(c)
+	f.register(c.Flags())
 	return c
 }
 
-func (f *enterFlags) register(c *cobra.Command) {
-	fl := c.Flags()
+func (f *enterFlags) register(fl *pflag.FlagSet) {
 	fl.SetInterspersed(false)
 	fl.StringVarP(&f.user, "user", "u", "", "run as `USER[:GROUP]`: names of the target, or numbers")
 	fl.StringVarP(&f.dir, "workdir", "w", "", "working `directory` inside")
@@ -90,25 +97,18 @@ func (f *enterFlags) register(c *cobra.Command) {
 
 // split takes TARGET, the flags behind it and COMMAND apart: flags end at the
 // first word after TARGET.
-func split(c *cobra.Command, args []string) (target string, command []string, err error) {
+func split(fl *pflag.FlagSet, args []string) (target string, command []string, err error) {
 	if len(args) == 0 {
 		return "", nil, errors.New("enter: no TARGET given")
 	}
-	if err := c.Flags().Parse(args[1:]); err != nil {
+	if err := fl.Parse(args[1:]); err != nil {
 		return "", nil, fmt.Errorf("enter: %w", err)
 	}
-	return args[0], c.Flags().Args(), nil
+	return args[0], fl.Args(), nil
 }
 
 // enter runs one command in a container.
-func (p *program) enter(c *cobra.Command, f *enterFlags, args []string) error {
-	target, command, err := split(c, args)
-	if err != nil {
-		return err
-	}
-	if help, _ := c.Flags().GetBool("help"); help {
-		return c.Help()
-	}
+func (p *program) enter(f *enterFlags, target string, command []string) error {
 	if err := p.enterTarget(f, target, command); err != nil {
 		return enterError(target, err)
 	}

@@ -17,6 +17,7 @@ import (
 	"runtime"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/outband/outband"
 	"github.com/outband/outband/internal/registry"
@@ -61,9 +62,7 @@ const (
 // run carries out one command line and returns the exit code.
 func run(args []string) int {
 	p := &program{stdout: safetext.NewWriter(os.Stdout), stderr: safetext.NewWriter(os.Stderr)}
-	root, verb := p.command(args)
-	root.SetArgs(args)
-	err := root.Execute()
+	verb, err := p.execute(args)
 	var status exitStatus
 	var failed *verbError
 	switch {
@@ -81,6 +80,16 @@ func run(args []string) int {
 		return codeUsage
 	}
 	return codeMisuse
+}
+
+// execute carries out a command line and returns the verb's name as well.
+func (p *program) execute(args []string) (verb string, err error) {
+	if line, ok := p.enterDirectly(args); ok {
+		return enterNames[0], p.enter(&line.enterFlags, line.target, line.command)
+	}
+	root, verb := p.command(args)
+	root.SetArgs(args)
+	return verb, root.Execute()
 }
 
 // report prints an error and its way out.
@@ -120,8 +129,7 @@ func (p *program) command(args []string) (root *cobra.Command, verb string) {
 		Args:          cobra.NoArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.PersistentFlags().StringVar(&p.runDir, "run-dir", registry.Default(os.Geteuid(), os.Getenv), "where sessions are recorded")
-	_ = root.PersistentFlags().MarkHidden("run-dir")
+	p.registerRunDir(root.PersistentFlags())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	for _, v := range []func() *cobra.Command{p.enterCommand, p.inspectCommand, p.lsCommand, p.treeCommand, p.pidCommand, p.signalCommand, p.sessionsCommand, p.demoCommand, p.versionCommand} {
 		c := v()
@@ -136,6 +144,11 @@ func (p *program) command(args []string) (root *cobra.Command, verb string) {
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	return root, verb
+}
+
+func (p *program) registerRunDir(fl *pflag.FlagSet) {
+	fl.StringVar(&p.runDir, "run-dir", registry.Default(os.Geteuid(), os.Getenv), "where sessions are recorded")
+	_ = fl.MarkHidden("run-dir")
 }
 
 const longHelp = `Outband is out-of-band management for Linux containers: what a management

@@ -86,6 +86,7 @@ var external = map[string][]string{
 		"internal/inits", "internal/registry", "internal/pty", "internal/throwaway", "internal/testutil", "cmd/outband",
 	},
 	"github.com/spf13/cobra": {"cmd/outband"},
+	"github.com/spf13/pflag": {"cmd/outband"},
 }
 
 // onlyTests is the part of the tree that holds nothing but tests.
