@@ -27,7 +27,8 @@
 // assembler; op.go the instruction; interp_*.s the interpreter; image.go the
 // executable; start.go, launch.go and spawn_*.s the caller's side; list.go what a
 // program looks like. reader.go and read.go are a second kind of program, which
-// reads files of a target and can be given up.
+// reads files of a target and can be given up; press.go and pressing.go a third,
+// which calls reboot(2) inside.
 //
 // docs/adr/0001-plan-as-program.md has the alternatives that were measured.
 package forkexec

@@ -25,6 +25,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband/internal/sys"
+	"github.com/outband/outband/internal/testutil"
+	"github.com/outband/outband/internal/throwaway"
 )
 
 // deadline bounds every wait of a test: what takes longer hangs.
@@ -43,12 +45,17 @@ var roles = map[string]func() error{
 }
 
 func TestMain(m *testing.M) {
+	throwaway.Main(os.Args)
 	if role := os.Getenv(roleVariable); role != "" {
 		if err := roles[role](); err != nil {
 			fmt.Fprintln(os.Stderr, role+":", err)
 			os.Exit(1)
 		}
 		os.Exit(0)
+	}
+	if err := testutil.DropBoot(); err != nil {
+		fmt.Fprintln(os.Stderr, "drop CAP_SYS_BOOT:", err)
+		os.Exit(1)
 	}
 	// What a session leaves behind becomes a child of the test, where
 	// census.check finds it.

@@ -157,8 +157,14 @@ func TestListIsComplete(t *testing.T) {
 			}
 		}
 	}
-	for _, o := range reading().ops {
+	press := assemblePress(&Pressing{UserNS: &os.File{}}, 0, nil).program
+	for _, o := range append(reading().ops, press.ops...) {
 		taken[Step(o.step)] = true
+	}
+	for _, line := range list(press) {
+		if strings.Contains(line, "syscall") {
+			t.Errorf("press: no name: %s", line)
+		}
 	}
 	for s := range stepCount {
 		if !taken[s] {

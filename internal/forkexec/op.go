@@ -83,6 +83,8 @@ const (
 	StepEndSession
 	StepForkReader
 	StepRead
+	StepCompare
+	StepPress
 	stepCount
 )
 
@@ -131,6 +133,8 @@ var stepNames = [stepCount]string{
 	StepEndSession:    "end the session",
 	StepForkReader:    "fork the reader",
 	StepRead:          "read a file",
+	StepCompare:       "compare pid namespaces",
+	StepPress:         "call reboot",
 }
 
 func (s Step) String() string {

@@ -31,7 +31,7 @@ func Main(m *testing.M) {
 	// Before anything else: a stage must be single-minded, and have rights.
 	throwaway.Main(os.Args)
 	hideMain(os.Args)
-	if err := dropBoot(); err != nil {
+	if err := DropBoot(); err != nil {
 		fmt.Fprintln(os.Stderr, "drop CAP_SYS_BOOT:", err)
 		os.Exit(1)
 	}
@@ -44,10 +44,10 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// dropBoot takes CAP_SYS_BOOT off the bounding set and executes the program
+// DropBoot takes CAP_SYS_BOOT off the bounding set and executes the program
 // again: capabilities are the thread's, and Go has started others by now. User
 // namespaces made later have the capability again, over themselves.
-func dropBoot() error {
+func DropBoot() error {
 	if !effective(unix.CAP_SYS_BOOT) {
 		return nil
 	}
