@@ -19,8 +19,9 @@ import (
 // is joined or executed for them, and no file of the target's is touched. Text
 // in them is raw: the target may have chosen it.
 type Facts struct {
-	Name        string            `json:"name"`
-	Engine      string            `json:"engine"` // "bare": found by what the kernel shows
+	Name        string            `json:"name"`           // as Engine calls it, whatever it was opened by
+	Engine      string            `json:"engine"`         // "bare": found by what the kernel shows
+	User        string            `json:"user,omitempty"` // whose engine it is, if another's than root's or the caller's
 	Init        ProcessFacts      `json:"init"`
 	State       string            `json:"state"`      // running; paused: its cgroup is frozen; stopped: its init is, by a signal
 	Namespaces  map[string]uint64 `json:"namespaces"` // inode numbers
@@ -95,12 +96,14 @@ type Difference struct {
 	More    bool   `json:"more"` // the process may more than init
 }
 
-// Inspect returns what the kernel shows of the target.
+// Inspect returns what the kernel shows of the target, and what its engine calls
+// it.
 //
 // Errors: ErrGone.
 func (t *Target) Inspect() (*Facts, error) {
+	c, _ := t.Container(context.Background()) // it has deadlines of its own
 	return &Facts{
-		Name: t.name, Engine: "bare", Init: processFacts(t.init, t.status), State: t.runState(),
+		Name: c.Name, Engine: c.Engine, User: c.User, Init: processFacts(t.init, t.status), State: t.runState(),
 		Namespaces: inodes(t.namespaces), Shared: t.shared(),
 		Confinement: t.confinement(t.state, t.groups),
 	}, t.Alive()

@@ -28,9 +28,10 @@ import (
 // the name or the number that led to it. It is safe for use by several
 // goroutines.
 type Target struct {
-	name string
-	fs   *procfs.FS
-	init *procfs.Process
+	name   string
+	runDir string // as OpenIn was given it
+	fs     *procfs.FS
+	init   *procfs.Process
 	snapshot
 
 	treeOnce sync.Once
@@ -79,7 +80,11 @@ func OpenIn(ctx context.Context, name, runDir string) (*Target, error) {
 		proc.Close()
 		return nil, engineError(err)
 	}
-	return open(name, proc, init)
+	t, err := open(name, proc, init)
+	if t != nil {
+		t.runDir = runDir
+	}
+	return t, err
 }
 
 // OpenPID takes hold of the container in which process pid is, see Open.

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/outband/outband"
+	"github.com/outband/outband/engine"
 	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/ns"
@@ -87,7 +88,7 @@ func showFacts(w io.Writer, f *outband.Facts) error {
 		}
 		fmt.Fprintln(tw, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
 	}
-	row("target", f.Name)
+	row("name", (&engine.Container{Name: f.Name, Engine: f.Engine, User: f.User}).FullName())
 	row("init", who(f.Init))
 	row("state", f.State)
 	if f.Process != nil {

@@ -59,6 +59,13 @@ func TestNames(t *testing.T) {
 			if found != name+" running" {
 				t.Errorf("%d is %q, want %q\n%s", c.HostPid, found, name, out)
 			}
+			short := strings.TrimPrefix(name, engine.Name+":")
+			for _, target := range []string{name, c.Name, fmt.Sprint(c.HostPid)} {
+				got, err := host.Do(t.Context(), outband, "inspect", target, "-o", "json")
+				if want := fmt.Sprintf(`{"name":%q,"engine":%q,`, short, engine.Name); err != nil || !strings.HasPrefix(got, want) {
+					t.Errorf("inspect %s: %q, %v, want %q", target, got, err, want)
+				}
+			}
 			for _, target := range []string{name, c.Name} {
 				got, err := host.Do(t.Context(), outband, "pid", target, "1")
 				if want := fmt.Sprintf("%d → 1\n", c.HostPid); err != nil || !strings.HasSuffix(strings.TrimSpace(got), strings.TrimSpace(want)) {

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package outband
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/outband/outband/engine"
+	"github.com/outband/outband/engine/all"
+	"github.com/outband/outband/ns"
+)
+
+// Container returns what engines know of the target, by whatever name it was
+// opened; where none knows it, it is one of engine.Bare. Every engine is asked for
+// it, and all processes are read.
+//
+// Errors: *engine.Error of engines that could not be asked, one of which may know
+// the target by another name; ctx's. The container counts all the same.
+func (t *Target) Container(ctx context.Context) (engine.Container, error) {
+	tasks, err := t.fs.Scan(ctx) // first: engines are not given the time that it may take
+	if err != nil {
+		return t.bare(), err
+	}
+	known, err := engine.NewHost(t.fs, tasks).List(ctx, append([]engine.Engine{engine.Demo(t.runDir)}, all.Engines()...))
+	for i := range known {
+		// A19: the number alone could be another's by now.
+		if known[i].Init.PID == t.init.PID && known[i].Init.Start == t.started {
+			return known[i], err
+		}
+	}
+	return t.bare(), err
+}
+
+// bare is the target as the kernel knows it.
+func (t *Target) bare() engine.Container {
+	return engine.Container{
+		Engine: engine.Bare, Name: fmt.Sprintf("pid:%d", t.init.PID), ID: fmt.Sprint(t.namespaces[ns.PID]), State: engine.Running,
+		Init: engine.Init{
+			PID: t.init.PID, PIDs: t.status.NSpid, Start: t.started, PIDNS: t.namespaces[ns.PID], Comm: t.status.Name,
+		},
+	}
+}
