@@ -26,12 +26,20 @@ type record struct {
 // a trace; for others, who enter what is theirs, one that cannot be kept is
 // told.
 func (p *program) begin(t *outband.Target, cmd *outband.Cmd, plan *outband.Plan) (*record, error) {
+	r, err := p.keep(description(t, cmd, plan))
+	if r != nil {
+		cmd.Hold = append(cmd.Hold, r.File())
+	}
+	return r, err
+}
+
+// keep begins a record.
+func (p *program) keep(rec registry.Record) (*record, error) {
 	r, err := registry.Open(p.runDir)
 	if err == nil {
 		_, _ = r.SweepFunc(endLost)
 		var e *registry.Entry
-		if e, err = r.Begin(description(t, cmd, plan)); err == nil {
-			cmd.Hold = append(cmd.Hold, e.File())
+		if e, err = r.Begin(rec); err == nil {
 			return &record{e, r, p.say}, nil
 		}
 		r.Close()

@@ -18,6 +18,7 @@ import (
 	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/pidtree"
+	"github.com/outband/outband/power"
 )
 
 // errRefused is what would be dangerous.
@@ -39,9 +40,9 @@ func codeOf(err error) int {
 		errs []error
 	}{
 		{codeTimeout, []error{context.DeadlineExceeded, outband.ErrDeadline}},
-		{codeRefused, []error{errRefused, engine.ErrNotDescendant, outband.ErrNotDescendant, outband.ErrOwnNamespace, outband.ErrBreakout}},
+		{codeRefused, []error{errRefused, engine.ErrNotDescendant, outband.ErrNotDescendant, outband.ErrOwnNamespace, outband.ErrBreakout, power.ErrDefeated}},
 		{codeMisuse, []error{engine.ErrInvalid, outband.ErrInvalid, errUsage}},
-		{codeNotFound, []error{engine.ErrNotFound, engine.ErrAmbiguous, engine.ErrNotRunning, pidtree.ErrNoProcess,
+		{codeNotFound, []error{engine.ErrNotFound, engine.ErrAmbiguous, engine.ErrNotRunning, outband.ErrNotRunning, pidtree.ErrNoProcess,
 			outband.ErrNotFound, outband.ErrAmbiguous, outband.ErrGone, outband.ErrNoProcess}},
 	} {
 		for _, is := range row.errs {
@@ -108,6 +109,15 @@ func (p *program) hold(ctx context.Context, name string) (*procfs.FS, *procfs.Pr
 // snapshot reads all processes and names the containers among them. What could
 // not be asked or read is told, and is no reason not to show the rest.
 func (p *program) snapshot(ctx context.Context) (*pidtree.Tree, []engine.Container, error) {
+	tree, containers, err := p.look(ctx)
+	if tree == nil {
+		return nil, nil, err
+	}
+	return tree, containers, nil
+}
+
+// look is snapshot with an error for engines that could not be asked.
+func (p *program) look(ctx context.Context) (*pidtree.Tree, []engine.Container, error) {
 	tree, err := pidtree.Snapshot(ctx)
 	if tree == nil {
 		return nil, nil, err
@@ -121,5 +131,5 @@ func (p *program) snapshot(ctx context.Context) (*pidtree.Tree, []engine.Contain
 			p.say("note: %s", line)
 		}
 	}
-	return tree, containers, nil
+	return tree, containers, err
 }

@@ -40,9 +40,10 @@ func bans() []ban {
 // rawStreams are the functions of the program that may touch its standard
 // streams other than through internal/safetext (A17), each with the reason.
 var rawStreams = map[string]string{
-	"cmd/outband/main.go run":     "makes the sink",
-	"cmd/outband/style.go canvas": "drawings have colours of our own; their pieces pass row.add",
-	"cmd/outband/enter.go apply":  "they are the command's own, relayed byte by byte",
+	"cmd/outband/main.go run":        "makes the sink",
+	"cmd/outband/style.go canvas":    "drawings have colours of our own; their pieces pass row.add",
+	"cmd/outband/progress.go follow": "the line is erased by sequences of our own; its text passes row.add",
+	"cmd/outband/enter.go apply":     "they are the command's own, relayed byte by byte",
 
 	"cmd/outband/terminal.go wantsTerminal": "asks whether they are a terminal",
 	"cmd/outband/terminal.go useTerminal":   "asks whether they are a terminal",

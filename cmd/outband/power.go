@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/outband/outband"
+	"github.com/outband/outband/engine"
+	"github.com/outband/outband/internal/safetext"
+	"github.com/outband/outband/power"
+)
+
+// powerFlags are the flags of power.
+type powerFlags struct {
+	output                string
+	grace                 time.Duration
+	graceSet              bool
+	force, thaw           bool
+	throughEngine, anyway bool
+}
+
+// powerActions are what power can be told to do, besides status.
+func powerActions() []power.Action {
+	return []power.Action{power.On, power.Off, power.Reboot, power.Halt, power.Kill, power.Pause, power.Resume}
+}
+
+func (p *program) powerCommand() *cobra.Command {
+	var f powerFlags
+	words := []string{"status"}
+	for _, a := range powerActions() {
+		words = append(words, string(a))
+	}
+	c := &cobra.Command{
+		Use:   "power TARGET [" + strings.Join(words, "|") + "]",
+		Short: "Show and throw the power switch of a container",
+		Long: `Show the power switch of a container: what its init is, who starts it again, and
+what the container's own engine can do. on starts one that does not run.
+
+--through-engine has the engine's own command do it, so that it knows that it was
+asked for. Other ways than the engine's are not built in yet. Without a word:
+status.
+
+Exit code: 0 done; 1 failed; 2 usage; 3 no such container, or ambiguous; 4
+refused; 124 not done in time; 130 by ^C, which leaves the container as it is.`,
+		Example: `  outband power web
+  outband power web on
+  outband power docker:web off --through-engine --grace 2m`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(c *cobra.Command, args []string) error {
+			f.graceSet = c.Flags().Changed("grace")
+			word := "status"
+			if len(args) > 1 {
+				word = args[1]
+			}
+			return failure("power "+args[0]+" "+word, p.power(&f, args[0], word))
+		},
+		ValidArgsFunction: func(c *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) == 1 {
+				return words, cobra.ShellCompDirectiveNoFileComp
+			}
+			return p.completeTargets(c, args, toComplete)
+		},
+	}
+	outputFlag(c, &f.output, "json")
+	fl := c.Flags()
+	fl.DurationVar(&f.grace, "grace", 30*time.Second, "how long the init is waited for, each time that it is asked: `duration`")
+	fl.BoolVar(&f.force, "force", false, "ask nobody, press at once")
+	fl.BoolVar(&f.thaw, "thaw", false, "thaw a frozen target in cgroups of version 1 as well")
+	fl.BoolVar(&f.throughEngine, "through-engine", false, "have the container's engine do it, by its own command")
+	fl.BoolVar(&f.anyway, "anyway", false, "go on where the engine would undo it")
+	return c
+}
+
+// power shows or throws the switch.
+func (p *program) power(f *powerFlags, name, word string) error {
+	action := power.Action(word)
+	switch {
+	case word != "status" && !slices.Contains(powerActions(), action):
+		return fmt.Errorf("%w: %q is nothing that a power switch does", errUsage, safetext.Escape(word))
+	case f.throughEngine && f.anyway:
+		return fmt.Errorf("%w: --through-engine together with --anyway", errUsage)
+	case f.throughEngine && (f.force || f.thaw):
+		return fmt.Errorf("%w: --through-engine together with --force or --thaw", errUsage)
+	case f.grace < 0:
+		return fmt.Errorf("%w: --grace %v is less than nothing", errUsage, f.grace)
+	}
+	ctx, stop := untilSignal()
+	defer stop()
+	s := &switching{program: p, powerFlags: f, name: name, action: action}
+	err := s.find(ctx)
+	if s.target != nil {
+		defer s.target.Close()
+	}
+	if err == nil && word == "status" {
+		err = s.status(ctx)
+	} else if err == nil {
+		err = s.throw(ctx)
+	}
+	var by *signalError
+	if cause := context.Cause(ctx); err != nil && errors.As(cause, &by) {
+		p.say("power %s %s: %v: it is left as it is", name, word, by)
+		return exitStatus(128 + int(by.sig))
+	}
+	return err
+}
+
+// signalError is the signal that ended the waiting.
+type signalError struct{ sig unix.Signal }
+
+func (e *signalError) Error() string { return "interrupted by " + unix.SignalName(e.sig) }
+
+// untilSignal is a context that ends when outband is told to end.
+func untilSignal() (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	for _, s := range []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+	go func() {
+		select {
+		case s := <-signals:
+			sig, _ := s.(unix.Signal)
+			cancel(&signalError{sig})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { signal.Stop(signals); cancel(nil) }
+}
+
+// switching is one throw of the switch.
+type switching struct {
+	*program
+	*powerFlags
+	name   string
+	action power.Action
+
+	target    *outband.Target   // nil where it does not run
+	container *engine.Container // what engines know of it
+	unsure    bool              // some engine has not answered, whose it may be
+	show      *ladder
+}
+
+// find takes hold of the target if it runs, and looks up what engines know of it.
+// All processes are read for that first, those that can be: a container that is
+// to be powered off may have some that cannot.
+func (s *switching) find(ctx context.Context) error {
+	_, list, unsure := s.look(ctx)
+	c, err := engine.Named(list, s.name)
+	switch {
+	case errors.Is(err, engine.ErrNotFound): // by another name than an engine's
+		s.target, err = outband.OpenIn(ctx, s.name, s.runDir)
+	case err != nil:
+		return err
+	case c.Init.PID == 0:
+		s.container = c
+		return nil
+	default:
+		s.target, err = outband.OpenPID(ctx, c.Init.PID)
+	}
+	if err != nil {
+		return err
+	}
+	if c != nil && s.target.Started() != c.Init.Start { // the number is another's by now
+		return fmt.Errorf("%w: %s", outband.ErrGone, s.name)
+	}
+	s.container = known(list, s.target)
+	s.unsure = unsure != nil && s.container.Engine == engine.Bare
+	return nil
+}
+
+// known is what engines know of a target; for one that none knows, that it is a
+// pid namespace.
+func known(list []engine.Container, t *outband.Target) *engine.Container {
+	for i := range list {
+		if list[i].Init.PID == t.PID() && list[i].Init.Start == t.Started() {
+			return &list[i]
+		}
+	}
+	init := engine.Init{PID: t.PID(), PIDs: t.PIDs(), Start: t.Started()}
+	return &engine.Container{Engine: engine.Bare, Name: fmt.Sprintf("pid:%d", t.PID()), State: engine.Running, Init: init}
+}
