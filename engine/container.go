@@ -30,13 +30,16 @@ type Container struct {
 	// rebooted, as LXC does.
 	Reboots bool
 	// StopSignal is what the engine asks it to stop with: "SIGTERM", "SIGRTMIN+3";
-	// "" where its engine has no such thing.
+	// "" where its engine has no such thing, or decides when it asks.
 	StopSignal string
 	// Via are the arguments by which the engine's own command finds it,
 	// "--lxcpath=/srv/lxc"; nil where it finds it by itself.
 	Via []string
 	// Exit is how it ended last, where the engine wrote that down; else nil.
 	Exit *Exit
+	// Supervisor is who waits for its first process; nil where it does not run, or
+	// where that is nobody but the machine's init.
+	Supervisor *Supervisor
 
 	// Also are the other engines that know the same container: docker's are
 	// containerd's as well, and runc's.
@@ -61,6 +64,14 @@ type Exit struct {
 	Code int // as a shell has it: 128 and the signal's number where that ended it
 	At   time.Time
 	OOM  bool // the memory that it may have was used up
+}
+
+// Supervisor is the parent of a container's first process: a process of the
+// engine's that is told when the container ends.
+type Supervisor struct {
+	Name  string // raw: "containerd-shim", "conmon", "lxc monitor", "systemd-nspawn"
+	PID   int    // in the caller's pid namespace
+	Start uint64 // clock ticks since boot: with PID its identity
 }
 
 // State is what a container is doing.

@@ -133,12 +133,15 @@ func told(engines []Engine, errs []error) error {
 	return errors.Join(all...)
 }
 
-// observe adds what the kernel knows of a container's state.
+// observe adds what the kernel knows of a container.
 func (h *Host) observe(c *Container) {
 	if c.Init.PID == 0 {
 		return
 	}
 	t, ok := h.task(c.Init.PID)
+	if ok {
+		c.Supervisor = h.supervisor(t)
+	}
 	switch {
 	case !ok:
 	case t.State == 'Z' || t.State == 'X':

@@ -42,7 +42,8 @@ other pid namespace by the number of its first process. No daemon is woken: what
 the engines have written down is read, and compared with what the kernel says.
 
 State: running; paused (frozen); stopping (its first process is on its way out);
-zombie (that has ended and is not reaped yet); stopped (with -a).`,
+zombie (that has ended and is not reaped yet); stopped (with -a).
+With -o wide also: RESTART, when its engine starts it again; EXIT, how it ended.`,
 		Example: "  outband ls\n  outband ls -a --engine docker\n  outband ls -o name | xargs -I{} outband enter {} -- hostname",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -69,8 +70,25 @@ type listed struct {
 	// Visitors are in it now, those in containers inside of it not counted.
 	Visitors int        `json:"visitors"`
 	Started  *time.Time `json:"started"`
+	// What its engine has written down of it, see engine.Container.
+	Restart    string      `json:"restart"`
+	Reboots    bool        `json:"reboots"`
+	StopSignal string      `json:"stop_signal"`
+	Exit       *lastExit   `json:"exit"`       // null where it never ended, or runs again
+	Supervisor *supervisor `json:"supervisor"` // null where there is none
 
 	full string
+}
+
+type lastExit struct {
+	Code int       `json:"code"`
+	At   time.Time `json:"at"`
+	OOM  bool      `json:"oom"`
+}
+
+type supervisor struct {
+	Name string `json:"name"`
+	PID  int    `json:"pid"`
 }
 
 type first struct {
@@ -159,7 +177,16 @@ func newLister(proc *procfs.FS, tree *pidtree.Tree) *lister {
 }
 
 func (l *lister) row(c *engine.Container) listed {
-	r := listed{Name: c.Name, Engine: c.Engine, User: c.User, ID: c.ID, State: string(c.State), full: c.FullName()}
+	r := listed{
+		Name: c.Name, Engine: c.Engine, User: c.User, ID: c.ID, State: string(c.State), full: c.FullName(),
+		Restart: c.Restart, Reboots: c.Reboots, StopSignal: c.StopSignal,
+	}
+	if c.Exit != nil {
+		r.Exit = &lastExit{c.Exit.Code, c.Exit.At.UTC(), c.Exit.OOM}
+	}
+	if c.Supervisor != nil {
+		r.Supervisor = &supervisor{c.Supervisor.Name, c.Supervisor.PID}
+	}
 	process := l.tree.Find(c.Init.PID)
 	if c.Init.PID == 0 || process == nil || process.Start != c.Init.Start {
 		return r
@@ -219,7 +246,7 @@ func printList(w io.Writer, rows []listed, format string) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	head := []string{"NAME", "ENGINE", "STATE", "PID", "INIT", "PROCS", "VISITORS", "AGE"}
 	if format == "wide" {
-		head = append(head, "LEVEL", "PIDNS", "ID", "EXE")
+		head = append(head, "LEVEL", "PIDNS", "RESTART", "EXIT", "ID", "EXE")
 	}
 	fmt.Fprintln(tw, strings.Join(head, "\t"))
 	for _, r := range rows {
@@ -236,15 +263,26 @@ func (r *listed) cells(wide bool) []string {
 		name = r.full
 	}
 	cells := []string{safetext.Escape(name), r.Engine, r.State, "-", "-", fmt.Sprint(r.Procs), fmt.Sprint(r.Visitors), "-"}
-	extra := []string{"-", "-", safetext.Escape(r.ID), "-"}
+	extra := []string{"-", "-", orElse(safetext.Escape(r.Restart), "-"), r.Exit.String(), safetext.Escape(r.ID), "-"}
 	if r.Init != nil {
 		cells[3], cells[4], cells[7] = fmt.Sprint(r.Init.PID), r.Init.Kind, age(time.Since(*r.Started))
-		extra[0], extra[1], extra[3] = fmt.Sprint(r.Level), fmt.Sprint(r.PIDNS.Ino), orElse(safetext.Escape(r.Init.Exe), "-")
+		extra[0], extra[1], extra[5] = fmt.Sprint(r.Level), fmt.Sprint(r.PIDNS.Ino), orElse(safetext.Escape(r.Init.Exe), "-")
 	}
 	if wide {
 		cells = append(cells, extra...)
 	}
 	return cells
+}
+
+// String is how a container ended, for people.
+func (e *lastExit) String() string {
+	switch {
+	case e == nil:
+		return "-"
+	case e.OOM:
+		return fmt.Sprintf("%d (memory)", e.Code)
+	}
+	return fmt.Sprint(e.Code)
 }
 
 // age is a duration in its largest unit.

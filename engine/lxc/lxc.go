@@ -9,7 +9,10 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband/engine"
 )
@@ -36,8 +39,8 @@ const defaultPath = "/var/lib/lxc"
 // titlePrefix is what a monitor's title begins with.
 const titlePrefix = "[lxc monitor] "
 
-// List returns the containers that have a monitor, and those of root that are
-// configured where they are by default.
+// List returns the containers that have a monitor, and those that are configured
+// where these are, or where they are by default.
 func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, error) {
 	monitors, err := h.Monitors(ctx, titlePrefix)
 	users := map[uint32]engine.Place{}
@@ -46,6 +49,7 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 	}
 	var all []engine.Container
 	runs := map[string]bool{}
+	dirs := stoppedIn(users)
 	for _, m := range monitors {
 		path, name := ParseTitle(m.Args[0])
 		place, known := users[m.UID]
@@ -56,31 +60,55 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 		err = errors.Join(err, rerr)
 		if ok {
 			all = append(all, c)
-			runs[c.Engine+":"+c.Name] = true
+			d := directory{path, c.Engine, place}
+			runs[d.key(name)] = true
+			if !slices.Contains(dirs, d) {
+				dirs = append(dirs, d)
+			}
 		}
 	}
-	for dir, manager := range stoppedIn() {
-		names, derr := h.ReadDir(dir, 0)
+	for _, d := range dirs {
+		names, derr := h.ReadDir(d.path, d.place.UID)
 		if derr != nil && !errors.Is(derr, fs.ErrNotExist) {
 			err = errors.Join(err, derr)
 		}
 		for _, name := range names {
-			if runs[manager+":"+name] {
+			if runs[d.key(name)] {
 				continue
 			}
-			ok, cerr := configured(h, dir, name, manager, 0)
+			c, ok, cerr := d.configured(h, name)
 			err = errors.Join(err, cerr)
 			if ok {
-				all = append(all, engine.Container{Engine: manager, Name: name, ID: name, State: engine.Stopped})
+				all = append(all, c)
 			}
 		}
 	}
 	return all, err
 }
 
-func stoppedIn() map[string]string {
-	dirs := managers()
-	dirs[defaultPath] = "lxc"
+// directory is where containers are of one manager's and one user's.
+type directory struct {
+	path, manager string
+	place         engine.Place
+}
+
+func (d directory) key(name string) string { return d.path + " " + name }
+
+// stoppedIn are the directories in which containers are by default; those in which
+// one runs come to them.
+func stoppedIn(users map[uint32]engine.Place) []directory {
+	var dirs []directory
+	for path, manager := range managers() {
+		dirs = append(dirs, directory{path, manager, users[0]})
+	}
+	for uid, place := range users {
+		switch {
+		case uid == 0:
+			dirs = append(dirs, directory{defaultPath, "lxc", place})
+		case place.Home != "":
+			dirs = append(dirs, directory{filepath.Join(place.Home, ".local/share/lxc"), "lxc", place})
+		}
+	}
 	return dirs
 }
 
@@ -106,15 +134,12 @@ func running(ctx context.Context, h *engine.Host, m engine.Daemon, path, name st
 	if known, ok := managers()[path]; ok {
 		manager = known
 	}
-	if ok, err := configured(h, path, name, manager, place.UID); !ok {
+	d := directory{path, manager, place}
+	if c, ok, err = d.configured(h, name); !ok {
 		if place.UID != 0 { // anybody can call a process so
 			err = nil
 		}
 		return c, false, err
-	}
-	c = engine.Container{Engine: manager, User: place.User, Name: name, ID: name, State: engine.Stopped}
-	if manager == "lxc" && (path != defaultPath || place.UID != 0) {
-		c.Via = []string{"--lxcpath=" + path}
 	}
 	pid, err := h.FirstBelow(ctx, m.PID)
 	if err != nil || pid == 0 {
@@ -126,17 +151,38 @@ func running(ctx context.Context, h *engine.Host, m engine.Daemon, path, name st
 	return c, true, nil
 }
 
-// configured tells whether there is a container of this name: LXC's have a
+// configured returns the container of this name, if there is one: LXC's have a
 // configuration in its directory, the others' are in a database, and have their
 // directory.
-func configured(h *engine.Host, path, name, manager string, owner uint32) (ok bool, err error) {
-	if manager == "lxc" {
-		_, err = h.ReadFile(filepath.Join(path, name, "config"), owner)
+//
+// A monitor starts its container again when that asks to be rebooted.
+func (d directory) configured(h *engine.Host, name string) (c engine.Container, ok bool, err error) {
+	c = engine.Container{Engine: d.manager, User: d.place.User, Name: name, ID: name, State: engine.Stopped, Reboots: true}
+	if d.manager == "lxc" {
+		var b []byte
+		b, err = h.ReadFile(filepath.Join(d.path, name, "config"), d.place.UID)
+		c.StopSignal = engine.SignalName(ParseConfig(string(b))["lxc.signal.halt"])
+		if d.path != defaultPath {
+			c.Via = []string{"--lxcpath=" + d.path}
+		}
 	} else {
-		_, err = h.ReadDir(path, owner)
+		_, err = h.ReadDir(d.path, d.place.UID)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) { // a file beside them
+		return c, false, nil
 	}
-	return err == nil, err
+	return c, err == nil, err
+}
+
+// ParseConfig parses the configuration of a container (lxc.container.conf(5)). Of
+// several values of one key the last is returned; what is included is not read.
+func ParseConfig(text string) map[string]string {
+	values := map[string]string{}
+	for line := range strings.Lines(text) {
+		key, value, ok := strings.Cut(line, "=")
+		if key = strings.TrimSpace(key); ok && !strings.HasPrefix(key, "#") {
+			values[key] = strings.TrimSpace(value)
+		}
+	}
+	return values
 }

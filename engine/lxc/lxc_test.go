@@ -57,6 +57,39 @@ func TestList(t *testing.T) {
 	}
 }
 
+// A user's containers are found where LXC has them by default, and where one runs;
+// what is configured is told.
+func TestStopped(t *testing.T) {
+	root := testutil.Private(t, "testdata/host")
+	for path, text := range map[string]string{
+		"etc/passwd":                              "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n",
+		"run/user/1000/x":                         "",
+		"home/ann/.local/share/lxc/web/config":    "# lxc.signal.halt = 9\nlxc.signal.halt = SIGTERM\n lxc.signal.halt=SIGRTMIN+3\n",
+		"home/ann/.local/share/lxc/no/rootfs/x":   "",
+		"srv/lxc/lx2/config":                      "lxc.include = /x\n",
+		"home/ann/.local/share/lxc/file":          "",
+		"var/lib/lxc/lx1/config":                  "",
+		"home/nobody/.local/share/lxc/web/config": "",
+	} {
+		path = filepath.Join(root, path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// lx1 runs in /srv/lxc, and is stopped in /var/lib/lxc.
+	want := []string{"lxc:lx1 running", "lxc:lx1 stopped", "lxc:lx2 stopped", "lxc@ann:web stopped"}
+	if got := list(t, root, machine(t)); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	all, err := engine.Recorded(root, machine(t)).List(context.Background(), []engine.Engine{Engine{}})
+	if err != nil || all[3].StopSignal != "SIGRTMIN+3" || all[2].StopSignal != "" || !all[0].Reboots {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if s := all[0].Supervisor; s == nil || s.Name != "lxc monitor" || s.PID != 24708 || s.Start != 2 || all[1].Supervisor != nil {
+		t.Errorf("%+v", s)
+	}
+}
+
 // Who only calls itself a monitor is none.
 func TestForged(t *testing.T) {
 	root := testutil.Private(t, "testdata/host")

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,13 +25,33 @@ func (Engine) Name() string { return "nspawn" }
 // machines is where systemd-machined keeps a file for each machine.
 const machines = "/run/systemd/machines"
 
-// List returns the machines that run. A name of machined's comes before that of
-// a command line.
+// List returns the machines that run, and those that are where systemd-nspawn
+// finds them by name.
 func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, error) {
 	daemons, err := h.Daemons(ctx, "systemd-nspawn", 0)
-	names, derr := h.ReadDir(machines, 0)
-	if derr != nil && !errors.Is(derr, fs.ErrNotExist) {
-		err = errors.Join(err, derr)
+	leaders, lerr := registered(h)
+	var all []engine.Container
+	runs := map[string]bool{}
+	for _, d := range daemons {
+		if c, ok := running(ctx, h, d, leaders); ok {
+			all = append(all, c)
+			runs[c.Name] = true
+		}
+	}
+	stopped, serr := images(h)
+	for _, name := range stopped {
+		if !runs[name] {
+			all = append(all, engine.Container{Engine: "nspawn", Name: name, ID: name, State: engine.Stopped})
+		}
+	}
+	return all, errors.Join(err, lerr, serr)
+}
+
+// registered are machined's names of machines, by their first processes.
+func registered(h *engine.Host) (map[int]string, error) {
+	names, err := h.ReadDir(machines, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
 	leaders := map[int]string{}
 	for _, name := range names {
@@ -48,23 +69,51 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 			leaders[m.Leader] = m.Name
 		}
 	}
-	var all []engine.Container
-	for _, d := range daemons {
-		pid, ferr := h.FirstBelow(ctx, d.PID)
-		if ferr != nil || pid == 0 {
-			continue // not started yet, or something else
-		}
-		name, registered := leaders[pid]
-		if !registered {
-			name = NameOf(d.Args)
-		}
-		init, ierr := h.Init(engine.Facts{PID: pid, Parent: d.PID})
-		if name == "" || ierr != nil {
-			continue
-		}
-		all = append(all, engine.Container{Engine: "nspawn", Name: name, ID: name, State: engine.Running, Init: init})
+	return leaders, err
+}
+
+// running returns the machine of a systemd-nspawn. A name of machined's comes
+// before that of a command line.
+func running(ctx context.Context, h *engine.Host, d engine.Daemon, leaders map[int]string) (engine.Container, bool) {
+	pid, err := h.FirstBelow(ctx, d.PID)
+	if err != nil || pid == 0 {
+		return engine.Container{}, false // not started yet, or something else
 	}
-	return all, err
+	name, ok := leaders[pid]
+	if !ok {
+		name = NameOf(d.Args)
+	}
+	init, err := h.Init(engine.Facts{PID: pid, Parent: d.PID})
+	c := engine.Container{Engine: "nspawn", Name: name, ID: name, State: engine.Running, Init: init, StopSignal: StopSignal(d.Args)}
+	c.Reboots = true // it does so itself
+	if slices.Contains(Flags(d.Args), "--keep-unit") {
+		c.Restart, c.Reboots = unit(h, d.PID)
+	}
+	return c, name != "" && err == nil
+}
+
+// imageDirs is where systemd-nspawn looks for what has a name only
+// (machinectl(1)).
+func imageDirs() []string {
+	return []string{"/etc/machines", "/run/machines", "/var/lib/machines", "/usr/local/lib/machines", "/usr/lib/machines"}
+}
+
+// images are the names of directories and of image files there.
+func images(h *engine.Host) (names []string, failed error) {
+	for _, dir := range imageDirs() {
+		entries, err := h.ReadDir(dir, 0)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = errors.Join(failed, err)
+		}
+		for _, entry := range entries {
+			mode, err := h.Kind(filepath.Join(dir, entry))
+			name, raw := strings.CutSuffix(entry, ".raw")
+			if err == nil && (mode.IsDir() || raw && mode.IsRegular()) && !strings.HasPrefix(name, ".") && name != "" && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names, failed
 }
 
 // Machine is what machined has written down.

@@ -4,9 +4,11 @@ package nspawn
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/outband/outband/engine"
@@ -77,4 +79,81 @@ func FuzzParseMachine(f *testing.F) {
 			t.Errorf("%+v", m)
 		}
 	})
+}
+
+// What starts a machine again when it is to be rebooted: systemd-nspawn itself, or
+// its unit where that says so.
+func TestReboots(t *testing.T) {
+	const template = "[Service]\nExecStart=systemd-nspawn --quiet --keep-unit --boot --machine=%i\nRestartForceExitStatus=133\nSuccessExitStatus=133\n"
+	keeps := "systemd-nspawn\x00--quiet\x00--keep-unit\x00--boot\x00-M\x00m\x00"
+	for what, test := range map[string]struct {
+		line, group string
+		files       map[string]string
+		restart     string
+		reboots     bool
+	}{
+		"by itself":     {line: "systemd-nspawn\x00-M\x00m\x00", reboots: true},
+		"nobody":        {line: keeps, group: "/user.slice"},
+		"unit is gone":  {line: keeps, group: "/machine.slice/m.service"},
+		"template":      {keeps, "/machine.slice/systemd-nspawn@m.service/supervisor", map[string]string{"usr/lib/systemd/system/systemd-nspawn@.service": template}, "", true},
+		"covered":       {keeps, "/x/systemd-nspawn@m.service", map[string]string{"usr/lib/systemd/system/systemd-nspawn@.service": template, "etc/systemd/system/systemd-nspawn@m.service": "[Service]\n"}, "", false},
+		"dropped in":    {keeps, "/x/systemd-nspawn@m.service", map[string]string{"usr/lib/systemd/system/systemd-nspawn@.service": template, "etc/systemd/system/systemd-nspawn@.service.d/a.conf": "[Service]\nRestartForceExitStatus=\n"}, "", false},
+		"always":        {keeps, "/x/m.service", map[string]string{"etc/systemd/system/m.service": "[Service]\nRestart=no\nRestart=always\n"}, "always", true},
+		"prevented":     {keeps, "/x/m.service", map[string]string{"etc/systemd/system/m.service": "[Service]\nRestart=always\nRestartPreventExitStatus=1 133\n"}, "always", false},
+		"only success":  {keeps, "/x/m.service", map[string]string{"etc/systemd/system/m.service": "[Service]\nRestart=on-success\n"}, "on-success", false},
+		"other section": {keeps, "/x/m.service", map[string]string{"etc/systemd/system/m.service": "[Unit]\nRestart=always\n"}, "", false},
+	} {
+		root := t.TempDir()
+		if test.group != "" {
+			put(t, filepath.Join(root, "proc/10/cgroup"), "1:name=systemd:"+test.group+"\n")
+		}
+		for path, text := range test.files {
+			put(t, filepath.Join(root, path), text)
+		}
+		tasks := machine()[:3]
+		tasks[1].Cmdline = test.line
+		all, err := engine.Recorded(root, tasks).List(context.Background(), []engine.Engine{Engine{}})
+		if err != nil || len(all) != 1 || all[0].Restart != test.restart || all[0].Reboots != test.reboots {
+			t.Errorf("%s: %+v, %v", what, all, err)
+		}
+	}
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A machine that does not run is listed by what it would be started from.
+func TestStopped(t *testing.T) {
+	root := t.TempDir()
+	for _, path := range []string{"etc/machines/b.raw", "var/lib/machines/file", "var/lib/machines/.#tmp/x", "var/lib/machines/b/x", "var/lib/machines/a/x", "var/lib/machines/sd2/x"} {
+		put(t, filepath.Join(root, path), "")
+	}
+	if err := os.Symlink("a", filepath.Join(root, "var/lib/machines/link")); err != nil {
+		t.Fatal(err)
+	}
+	all, err := engine.Recorded(root, machine()).List(context.Background(), []engine.Engine{Engine{}})
+	var got []string
+	for i := range all {
+		got = append(got, all[i].FullName()+" "+string(all[i].State))
+	}
+	// A link counts as what it leads to; /srv/a is running, whatever else is called so.
+	if want := []string{"nspawn:a running", "nspawn:b stopped", "nspawn:link stopped", "nspawn:sd2 running"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v, want %q", got, err, want)
+	}
+}
+
+func TestStopSignal(t *testing.T) {
+	for line, want := range map[string]string{
+		"systemd-nspawn -b -D /srv/a": "SIGRTMIN+3", "systemd-nspawn -D /srv/a --boot": "SIGRTMIN+3", "systemd-nspawn -qb -D /a": "SIGRTMIN+3",
+		"systemd-nspawn -D /srv/a /bin/sh -b": "", "systemd-nspawn -D b": "", "systemd-nspawn --kill-signal=SIGTERM -b": "SIGTERM",
+		"systemd-nspawn -Mab": "", "systemd-nspawn": "", "systemd-nspawn -q -- -b": "",
+	} {
+		if got := StopSignal(strings.Fields(line)); got != want {
+			t.Errorf("%s: %q, want %q", line, got, want)
+		}
+	}
 }
