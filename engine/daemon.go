@@ -24,7 +24,7 @@ type Daemon struct {
 // A20 (docs/threat-model.md): what is in a container may call itself anything,
 // and may share the host's pid namespace; it has another root.
 func (h *Host) Daemons(ctx context.Context, name string, uid uint32) ([]Daemon, error) {
-	tasks, err := h.Tasks(ctx)
+	tasks, err := h.named(ctx, name)
 	if err != nil {
 		return nil, err
 	}

@@ -22,9 +22,15 @@ import (
 type Host struct {
 	root string // "" but in tests: where the files of state are looked for
 	proc *procfs.FS
+	scan func(context.Context) ([]procfs.Task, error)
+
+	sought *sought // nil: all that there is
 
 	mu    sync.Mutex
 	tasks []procfs.Task // by number; nil: not read yet
+
+	// incomplete tells why tasks are not all.
+	incomplete error
 
 	looked sync.Once
 	mounts []procfs.Mount
@@ -33,7 +39,9 @@ type Host struct {
 
 // NewHost returns the machine as proc shows it, whose processes have been read
 // already; tasks may be nil. It does not own proc.
-func NewHost(proc *procfs.FS, tasks []procfs.Task) *Host { return &Host{proc: proc, tasks: tasks} }
+func NewHost(proc *procfs.FS, tasks []procfs.Task) *Host {
+	return &Host{proc: proc, scan: proc.Scan, tasks: tasks}
+}
 
 // Recorded returns a machine whose files of state are below root and whose
 // processes are tasks: for tests of adapters.
@@ -41,12 +49,21 @@ func Recorded(root string, tasks []procfs.Task) *Host {
 	return &Host{root: root, tasks: append([]procfs.Task{}, tasks...)} // nil would mean that they are not read yet
 }
 
-// Tasks are all processes, in the order of their numbers.
+// Tasks are all processes, in the order of their numbers. One whose files do not
+// answer holds up nobody: what there is by half of the time is what there is, and
+// that it is not all is told once.
+//
+// A27 (docs/threat-model.md): a process can let its readers wait.
 func (h *Host) Tasks(ctx context.Context) ([]procfs.Task, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.tasks == nil {
-		tasks, err := h.proc.Scan(ctx)
+		ctx, cancel := context.WithTimeout(ctx, askTime/2)
+		defer cancel()
+		tasks, err := h.scan(ctx)
+		if errors.Is(err, procfs.ErrIncomplete) && len(tasks) > 0 {
+			h.incomplete, err = err, nil
+		}
 		if err != nil {
 			return nil, err
 		}

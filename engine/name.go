@@ -40,7 +40,10 @@ func byName(ctx context.Context, proc *procfs.FS, engines []Engine, prefix, rest
 	if rest == "" || len(engines) == 0 {
 		return nil, notFound("container", name)
 	}
-	lists, failed := NewHost(proc, nil).ask(ctx, engines)
+	_, user, _ := strings.Cut(prefix, "@")
+	h := NewHost(proc, nil).Seek(rest, user)
+	h.sought.only = len(engines) == 1
+	lists, failed := h.ask(ctx, engines)
 	found := match(merge(lists), prefix, rest)
 	switch {
 	case len(found) == 0 && failed != nil:

@@ -23,13 +23,20 @@ type Place struct {
 }
 
 // Places are root's for root, and with them those of all users that have a
-// runtime directory; for others their own alone.
+// runtime directory; for others their own alone. Those of whom nothing is sought
+// are left out.
 func (h *Host) Places() []Place {
 	uid := uint32(os.Geteuid())
 	if uid != 0 && h.root == "" {
 		return []Place{h.place(uid, h.users())}
 	}
-	places := []Place{{Home: "/root", Runtime: "/run"}}
+	var places []Place
+	if h.Asks("") {
+		places = append(places, Place{Home: "/root", Runtime: "/run"})
+	}
+	if h.sought != nil && h.sought.name != "" && h.sought.user == "" {
+		return places
+	}
 	names, _ := h.ReadDir("/run/user", 0) // none is fine
 	users := h.users()
 	for _, name := range names {
@@ -37,7 +44,9 @@ func (h *Host) Places() []Place {
 		if err != nil || n == 0 {
 			continue
 		}
-		places = append(places, h.place(uint32(n), users))
+		if p := h.place(uint32(n), users); h.Asks(p.User) {
+			places = append(places, p)
+		}
 	}
 	return places
 }

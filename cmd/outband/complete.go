@@ -24,7 +24,7 @@ func (p *program) completeTargets(_ *cobra.Command, args []string, _ string) ([]
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
 	defer cancel()
-	containers, _ := engine.List(ctx, append([]engine.Engine{engine.Demo(p.runDir)}, all.Engines()...))
+	containers, _ := engine.Names(ctx, append([]engine.Engine{engine.Demo(p.runDir)}, all.Engines()...))
 	names := make([]cobra.Completion, 0, len(containers))
 	for i := range containers {
 		c := &containers[i]

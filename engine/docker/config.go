@@ -23,25 +23,6 @@ type Config struct {
 	Restart    string       // see engine.Container; not in the same file
 }
 
-// container is what becomes of it when the kernel has been asked. The id is a
-// part of the path of its cgroup, which Docker makes.
-func (c Config) container(h *engine.Host) engine.Container {
-	found := engine.Container{
-		Engine: "docker", Name: c.Name, ID: c.ID, State: engine.Stopped,
-		Restart: c.Restart, StopSignal: c.StopSignal, Exit: c.Exit,
-	}
-	if !c.Running {
-		return found
-	}
-	if init, err := h.Init(engine.Facts{PID: c.PID, Cgroup: c.ID}); err == nil {
-		found.Init, found.State = init, engine.Running
-	}
-	if c.Paused && found.State == engine.Running {
-		found.State = engine.Paused
-	}
-	return found
-}
-
 // ErrFormat is a file that is not as Docker writes it.
 var ErrFormat = errors.New("unexpected format")
 

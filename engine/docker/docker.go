@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package docker lists Docker's containers by the files of its daemon, which
-// need not run; the daemon is not asked.
+// Package docker lists Docker's containers, root's and those of all users, by the
+// files of their daemons, which need not run; no daemon is asked.
 package docker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,43 +24,73 @@ type Engine struct{}
 // Name returns "docker".
 func (Engine) Name() string { return "docker" }
 
-// List returns the containers of each daemon that runs, and of the one that is
-// there by default.
+// List returns the containers of each daemon that runs, and of those that are there
+// by default: root's, and each user's.
 func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, error) {
-	roots, err := dataRoots(ctx, h)
-	var all []engine.Container
-	for _, root := range roots {
-		list, lerr := listRoot(h, root)
-		all = append(all, list...)
-		err = errors.Join(err, lerr)
+	places := h.Places()
+	if !slices.ContainsFunc(places, func(p engine.Place) bool { return p.UID == 0 }) && h.Asks("") {
+		places = append(places, engine.Place{Runtime: "/run"}) // that it may not be read is told
 	}
-	return all, err
+	var all []engine.Container
+	var failed error
+	for _, place := range places {
+		d := daemon{h, place, nil}
+		roots, err := d.roots(ctx)
+		failed = errors.Join(failed, err)
+		for _, root := range roots {
+			list, err := d.list(root)
+			all = append(all, list...)
+			failed = errors.Join(failed, err)
+		}
+	}
+	return all, failed
 }
 
-// defaultRoot is where Docker keeps its data unless it is told otherwise.
-const defaultRoot = "/var/lib/docker"
+// daemon is the Docker of one user.
+type daemon struct {
+	h     *engine.Host
+	place engine.Place
+	shims map[string]int // of a user's containers, by their ids
+}
 
-// dataRoots are the directories in which daemons keep their data: what
-// daemon.json says, what running ones were told.
-func dataRoots(ctx context.Context, h *engine.Host) ([]string, error) {
-	roots := []string{defaultRoot}
+// roots are the directories in which daemons keep their data: where it is unless
+// they are told otherwise, what daemon.json says, what running ones were told.
+func (d *daemon) roots(ctx context.Context) ([]string, error) {
+	root, config := "/var/lib/docker", "/etc/docker/daemon.json"
+	if d.place.UID != 0 {
+		root, config = "", ""
+		if home := d.place.Home; home != "" {
+			root, config = filepath.Join(home, ".local/share/docker"), filepath.Join(home, ".config/docker/daemon.json")
+		}
+	}
+	var roots []string
 	add := func(root string) {
 		if filepath.IsAbs(root) && !slices.Contains(roots, root) {
 			roots = append(roots, root)
 		}
 	}
 	configured := func(path string) {
-		if b, err := h.ReadFile(path, 0); err == nil {
+		if path == "" {
+			return
+		}
+		if b, err := d.h.ReadFile(path, d.place.UID); err == nil {
 			add(ParseDaemon(b))
 		}
 	}
-	configured("/etc/docker/daemon.json")
-	daemons, err := h.Daemons(ctx, "dockerd", 0)
-	for _, d := range daemons {
-		if config := engine.Flag(d.Args, "--config-file"); config != "" {
-			configured(config)
+	add(root)
+	configured(config)
+	daemons, err := d.h.Daemons(ctx, "dockerd", d.place.UID)
+	for _, p := range daemons {
+		configured(engine.Flag(p.Args, "--config-file"))
+		add(engine.Flag(p.Args, "--data-root", "-g"))
+	}
+	if d.place.UID != 0 && len(daemons) > 0 {
+		shims, serr := d.h.Daemons(ctx, "containerd-shim-runc-v2", d.place.UID)
+		err = errors.Join(err, serr)
+		d.shims = map[string]int{}
+		for _, p := range shims {
+			d.shims[engine.Flag(p.Args, "-id")] = p.PID
 		}
-		add(engine.Flag(d.Args, "--data-root", "-g"))
 	}
 	return roots, err
 }
@@ -75,11 +106,11 @@ func ParseDaemon(b []byte) string {
 	return c.Root
 }
 
-// listRoot returns the containers of one daemon. Those of a daemon with its own
-// user namespace lie one level deeper, below the ids it has outside.
-func listRoot(h *engine.Host, root string) ([]engine.Container, error) {
-	all, err := listDir(h, filepath.Join(root, "containers"))
-	names, derr := h.ReadDir(root, 0)
+// list returns the containers of one daemon. Those of a daemon with its own user
+// namespace lie one level deeper, below the ids it has outside.
+func (d *daemon) list(root string) ([]engine.Container, error) {
+	all, err := d.listDir(filepath.Join(root, "containers"))
+	names, derr := d.h.ReadDir(root, d.place.UID)
 	if errors.Is(derr, fs.ErrNotExist) {
 		return all, err
 	}
@@ -88,7 +119,7 @@ func listRoot(h *engine.Host, root string) ([]engine.Container, error) {
 		if !ok || strings.Trim(uid+gid, "0123456789") != "" {
 			continue
 		}
-		list, lerr := listDir(h, filepath.Join(root, name, "containers"))
+		list, lerr := d.listDir(filepath.Join(root, name, "containers"))
 		all = append(all, list...)
 		err = errors.Join(err, lerr)
 	}
@@ -96,19 +127,19 @@ func listRoot(h *engine.Host, root string) ([]engine.Container, error) {
 }
 
 // listDir returns the containers that have a directory in dir.
-func listDir(h *engine.Host, dir string) ([]engine.Container, error) {
-	ids, err := h.ReadDir(dir, 0)
+func (d *daemon) listDir(dir string) ([]engine.Container, error) {
+	ids, err := d.h.ReadDir(dir, d.place.UID)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	var all []engine.Container
 	for _, id := range ids {
-		c, rerr := readOne(h, dir, id)
+		c, rerr := d.read(dir, id)
 		if errors.Is(rerr, fs.ErrNotExist) {
 			continue // being made or removed
 		}
 		if c.ID != "" {
-			all = append(all, c.container(h))
+			all = append(all, d.container(c))
 		}
 		if rerr != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", filepath.Join(dir, id), rerr))
@@ -117,12 +148,15 @@ func listDir(h *engine.Host, dir string) ([]engine.Container, error) {
 	return all, err
 }
 
-// readOne reads what is written of one container. One whose policy cannot be
-// read is returned all the same, with the error.
-func readOne(h *engine.Host, dir, id string) (Config, error) {
-	b, err := h.ReadFile(filepath.Join(dir, id, "config.v2.json"), 0)
+// read reads what is written of one container; nothing of one that is not sought.
+// One whose policy cannot be read is returned all the same, with the error.
+func (d *daemon) read(dir, id string) (Config, error) {
+	b, err := d.h.ReadFile(filepath.Join(dir, id, "config.v2.json"), d.place.UID)
 	if err != nil {
 		return Config{}, err
+	}
+	if name := d.h.Sought(); !strings.HasPrefix(id, name) && !bytes.Contains(b, []byte(`"/`+name+`"`)) {
+		return Config{}, nil
 	}
 	c, err := ParseConfig(b)
 	if err == nil && c.ID != id {
@@ -131,7 +165,10 @@ func readOne(h *engine.Host, dir, id string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	b, err = h.ReadFile(filepath.Join(dir, id, "hostconfig.json"), 0)
+	if d.h.Brief() {
+		return c, nil
+	}
+	b, err = d.h.ReadFile(filepath.Join(dir, id, "hostconfig.json"), d.place.UID)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}
@@ -139,4 +176,28 @@ func readOne(h *engine.Host, dir, id string) (Config, error) {
 		c.Restart, err = ParsePolicy(b)
 	}
 	return c, err
+}
+
+// container is what becomes of it when the kernel has been asked. The id is a part
+// of the path of its cgroup, which Docker makes; where a user's Docker can make
+// none, the container's shim is its parent.
+func (d *daemon) container(c Config) engine.Container {
+	found := engine.Container{
+		Engine: "docker", User: d.place.User, Name: c.Name, ID: c.ID, State: engine.Stopped,
+		Restart: c.Restart, StopSignal: c.StopSignal, Exit: c.Exit,
+	}
+	if !c.Running {
+		return found
+	}
+	init, err := d.h.Init(engine.Facts{PID: c.PID, Cgroup: c.ID, Owner: d.place.UID})
+	if shim := d.shims[c.ID]; err != nil && shim != 0 {
+		init, err = d.h.Init(engine.Facts{PID: c.PID, Parent: shim, Owner: d.place.UID})
+	}
+	if err == nil {
+		found.Init, found.State = init, engine.Running
+	}
+	if c.Paused && found.State == engine.Running {
+		found.State = engine.Paused
+	}
+	return found
 }

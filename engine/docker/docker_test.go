@@ -4,6 +4,7 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -90,6 +91,75 @@ func TestUntrusted(t *testing.T) {
 	names, _, err := list(t, root, machine())
 	if want := []string{"docker:never stopped", "docker:web running"}; !slices.Equal(names, want) || err == nil {
 		t.Errorf("%q, %v", names, err)
+	}
+}
+
+// Of what is sought by name or by the beginning of its id only that is told, and
+// not when it is started again.
+func TestSought(t *testing.T) {
+	root := testutil.Private(t, "testdata/policies")
+	for name, want := range map[string]string{"oom": "oom", "98aa832e1d": "oom", "oo": "", "OOM": "", "98ab": "", "/oom": "", `oom"`: ""} {
+		all, err := engine.Recorded(root, []procfs.Task{}).Seek(name, "").List(context.Background(), []engine.Engine{Engine{}})
+		got := ""
+		for _, c := range all {
+			got += c.Name + c.Restart
+		}
+		if err != nil || got != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+// rootless makes of what was recorded the Docker of a user: at its default place,
+// and in no cgroup that could tell.
+func rootless(t *testing.T) (root string, tasks []procfs.Task) {
+	t.Helper()
+	root = testutil.Private(t, "testdata/host")
+	for path, text := range map[string]string{"etc/passwd": "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n", "run/user/1000/x": ""} {
+		path = filepath.Join(root, path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data := filepath.Join(root, "home/ann/.local/share/docker")
+	err := errors.Join(os.MkdirAll(filepath.Dir(data), 0o700), os.Rename(filepath.Join(root, "srv/dk/data"), data), os.RemoveAll(filepath.Join(root, "proc")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tasks = machine()
+	tasks[1].UID, tasks[1].Cmdline = 1000, "dockerd\x00--rootless\x00"
+	shim := func(pid int, id string) procfs.Task {
+		line := "/usr/bin/containerd-shim-runc-v2\x00-namespace\x00moby\x00-id\x00" + id + "\x00-address\x00/x\x00"
+		return procfs.Task{PID: pid, Parent: 1, NSpid: []int{pid}, UID: 1000, Start: 5, Comm: "containerd-shim", Cmdline: line}
+	}
+	tasks[2], tasks[4].Parent = shim(11820, webID), 11940
+	tasks = slices.Insert(tasks, 4, shim(11940, dbID))
+	return root, tasks
+}
+
+// A user's containers are named as the user's. Without a cgroup that tells, the
+// parent has to be the container's own shim.
+func TestRootless(t *testing.T) {
+	root, tasks := rootless(t)
+	names, _, err := list(t, root, tasks)
+	if want := []string{"docker@ann:db paused", "docker@ann:never stopped", "docker@ann:web running"}; err != nil || !slices.Equal(names, want) {
+		t.Fatalf("%q, %v, want %q", names, err, want)
+	}
+	for what, change := range map[string]func(shim *procfs.Task){
+		"of another container": func(shim *procfs.Task) { shim.Cmdline = strings.ReplaceAll(shim.Cmdline, webID, dbID) },
+		"of another user":      func(shim *procfs.Task) { shim.UID = 1001 },
+		"inside":               func(shim *procfs.Task) { shim.NSpid = append(shim.NSpid, 7) },
+		"another program":      func(shim *procfs.Task) { shim.Cmdline = "x" + strings.TrimPrefix(shim.Cmdline, "/usr/bin/") },
+	} {
+		changed := slices.Clone(tasks)
+		for i := range changed {
+			if changed[i].PID == 11820 {
+				change(&changed[i])
+			}
+		}
+		if names, _, err := list(t, root, changed); err != nil || !slices.Contains(names, "docker@ann:web stopped") {
+			t.Errorf("a shim %s: %q, %v", what, names, err)
+		}
 	}
 }
 

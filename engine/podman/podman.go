@@ -104,7 +104,11 @@ func listStorage(ctx context.Context, h *engine.Host, dir string, place engine.P
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	records, failed := records(ctx, h, filepath.Dir(dir), place.UID)
+	var records map[string]Record
+	var failed error
+	if !h.Brief() {
+		records, failed = readRecords(ctx, h, filepath.Dir(dir), place.UID)
+	}
 	var all []engine.Container
 	for _, s := range stored {
 		c := engine.Container{Engine: "podman", User: place.User, Name: s.Name, ID: s.ID, State: engine.Stopped}

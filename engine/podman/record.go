@@ -108,9 +108,9 @@ func formats() []format {
 	}
 }
 
-// records returns what the database of a storage has of containers. None is fine:
+// readRecords returns what the database of a storage has of containers. None is fine:
 // it may be elsewhere.
-func records(ctx context.Context, h *engine.Host, storage string, owner uint32) (map[string]Record, error) {
+func readRecords(ctx context.Context, h *engine.Host, storage string, owner uint32) (map[string]Record, error) {
 	for _, d := range formats() {
 		path := filepath.Join(storage, d.path)
 		f, err := h.Open(path, owner)

@@ -4,28 +4,69 @@ package lab
 
 import (
 	"context"
+	"slices"
 )
+
+// dockerd is the daemon's command line. A host has no network to forward, and no
+// kernel of its own to load a filter into.
+var dockerd = []string{
+	"dockerd", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--bridge=none",
+	"--storage-driver=overlay2", "--shutdown-timeout=3",
+}
 
 // Docker is dockerd with its containerd and runc.
 func Docker() *Engine {
+	return dockerBy("docker", func(ctx context.Context, h *Host) error {
+		return h.daemon(ctx, h.Command(dockerd...), "docker", "version")
+	}, "docker")
+}
+
+// DockerUserNS is a dockerd whose containers are in a user namespace of the
+// daemon's.
+func DockerUserNS() *Engine {
+	return dockerBy("docker-userns", func(ctx context.Context, h *Host) error {
+		if err := h.addUser(); err != nil {
+			return err
+		}
+		return h.daemon(ctx, h.Command(append(slices.Clone(dockerd), "--userns-remap="+userName)...), "docker", "version")
+	}, "docker")
+}
+
+// DockerRootless is a user's dockerd, as dockerd-rootless.sh starts it, without a
+// network.
+func DockerRootless() *Engine {
+	client := []string{"docker", "-H", "unix://" + userRun + "/docker.sock"}
+	e := dockerBy("docker-rootless", func(ctx context.Context, h *Host) error {
+		if err := h.addUser(); err != nil {
+			return err
+		}
+		kit := []string{"rootlesskit", "--net=host", "--copy-up=/etc", "--copy-up=/run", "--propagation=rslave"}
+		// What is in the way belongs to the machine's own.
+		start := append(kit, "sh", "-c", `rm -f /run/docker /run/containerd /run/xtables.lock; exec "$@"`, "sh")
+		return h.daemon(ctx, h.as(append(append(start, dockerd...), "--rootless")...), append(client, "version")...)
+	}, client...)
+	e.User = &User{userID, userID}
+	e.Needs = append(e.Needs, Program{"rootlesskit", "rootlesskit"}, Program{"newuidmap", "uidmap"})
+	return e
+}
+
+// dockerBy is docker as a client talks to it.
+func dockerBy(name string, setup func(context.Context, *Host) error, client ...string) *Engine {
+	call := func(args ...string) []string { return append(slices.Clone(client), args...) }
 	return &Engine{
-		Name: "docker", version: []string{"dockerd", "--version"},
+		Name: name, version: []string{"dockerd", "--version"},
 		Needs: []Program{{"dockerd", "docker.io"}, {"docker", "docker.io"}, {"containerd", "containerd"}, {"runc", "runc"}},
-		setup: func(ctx context.Context, h *Host) error {
-			// Its host has no network to forward, and no kernel of its own to load a
-			// filter into.
-			return h.daemon(ctx, []string{"docker", "version"}, "dockerd",
-				"--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--bridge=none",
-				"--storage-driver=overlay2", "--shutdown-timeout=3")
+		setup: setup,
+		run: func(ctx context.Context, h *Host, name string, image *Image, o Options) (int, error) {
+			return runDocker(ctx, h, call, name, image, o)
 		},
-		run:    runDocker,
-		exec:   func(name string) []string { return []string{"docker", "exec", name} },
-		remove: func(name string) []string { return []string{"docker", "rm", "-f", name} },
+		exec:   func(name string) []string { return call("exec", name) },
+		remove: func(name string) []string { return call("rm", "-f", name) },
 	}
 }
 
-func runDocker(ctx context.Context, h *Host, name string, image *Image, o Options) (int, error) {
-	if load, err := h.load(image, "docker", "load", "-q", "-i"); err != nil {
+func runDocker(ctx context.Context, h *Host, call func(...string) []string, name string, image *Image, o Options) (int, error) {
+	if load, err := h.load(image, call("load", "-q", "-i")...); err != nil {
 		return 0, err
 	} else if load != nil {
 		if _, err := load.output(ctx); err != nil {
@@ -36,11 +77,11 @@ func runDocker(ctx context.Context, h *Host, name string, image *Image, o Option
 	if err != nil {
 		return 0, err
 	}
-	args := append([]string{"docker", "run", "-d", "--pull=never", "--name", name}, options...)
-	if _, err := h.Do(ctx, append(append(args, image.reference()), o.args(image)...)...); err != nil {
+	args := append(call("run", "-d", "--pull=never", "--name", name), options...)
+	if _, err := h.as(append(append(args, image.reference()), o.args(image)...)...).output(ctx); err != nil {
 		return 0, err
 	}
-	return number(h.Do(ctx, "docker", "inspect", "-f", "{{.State.Pid}}", name))
+	return number(h.as(call("inspect", "-f", "{{.State.Pid}}", name)...).output(ctx))
 }
 
 // storeOptions are the flags of docker's and of podman's that o means.
@@ -61,7 +102,7 @@ func Containerd() *Engine {
 		Name: "containerd", version: []string{"containerd", "--version"},
 		Needs: []Program{{"containerd", "containerd"}, {"ctr", "containerd"}, {"runc", "runc"}},
 		setup: func(ctx context.Context, h *Host) error {
-			return h.daemon(ctx, []string{"ctr", "version"}, "containerd")
+			return h.daemon(ctx, h.Command("containerd"), "ctr", "version")
 		},
 		run: runContainerd,
 		exec: func(name string) []string {

@@ -73,7 +73,7 @@ func (o Options) args(image *Image) []string {
 // Engines are all of them.
 func Engines() []*Engine {
 	return []*Engine{
-		RunC(), Crun(), Docker(), Containerd(), Podman(), PodmanRootless(), LXC(), LXCRootless(), Nspawn(),
+		RunC(), Crun(), Docker(), DockerUserNS(), DockerRootless(), Containerd(), Podman(), PodmanRootless(), LXC(), LXCRootless(), Nspawn(),
 		Bubblewrap(), BubblewrapRootless(), Unshare(), UnshareRootless(),
 	}
 }
@@ -166,17 +166,17 @@ func (c *Container) Remove(ctx context.Context) error {
 	return err
 }
 
-// daemon starts what has to run all the time, and waits until ready succeeds.
-func (h *Host) daemon(ctx context.Context, ready []string, args ...string) error {
-	d := h.Command(args...)
+// daemon starts what has to run all the time, and waits until its user's command
+// succeeds.
+func (h *Host) daemon(ctx context.Context, d *Command, ready ...string) error {
 	if err := d.Start(); err != nil {
 		return err
 	}
 	return poll(ctx, func() error {
 		if d.Ended() {
-			return fmt.Errorf("%w: %s has ended: %s", errFinal, args[0], d.Said())
+			return fmt.Errorf("%w: %s has ended: %s", errFinal, d.Args[0], d.Said())
 		}
-		_, err := h.Do(ctx, ready...)
+		_, err := h.as(ready...).output(ctx)
 		return err
 	})
 }

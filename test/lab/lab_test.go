@@ -285,7 +285,7 @@ func TestSetupFails(t *testing.T) {
 	testutil.NoLeaks(t)
 	broken := &Engine{Name: "broken"}
 	broken.setup = func(ctx context.Context, h *Host) error {
-		return h.daemon(ctx, []string{"false"}, "sh", "-c", "echo it broke >&2; exit 1")
+		return h.daemon(ctx, h.Command("sh", "-c", "echo it broke >&2; exit 1"), "false")
 	}
 	if _, err := Start(t.Context(), broken); err == nil || !strings.Contains(err.Error(), "it broke") {
 		t.Errorf("got %v", err)

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package procfs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/outband/outband/internal/sys"
+)
+
+// maxComm is how long a process's own name is, at most (TASK_COMM_LEN).
+const maxComm = 15
+
+// Named reads the processes with this name, or the beginning of it that a process
+// may have for one, see Scan. Of others only the name is read, which costs a fraction.
+func (fs *FS) Named(ctx context.Context, name string) ([]Task, error) {
+	pids, err := fs.listPids()
+	if err != nil {
+		return nil, err
+	}
+	s, err := newScan(fs, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer s.root.Close()
+	want := []byte(name[:min(len(name), maxComm)] + "\n")
+	var tasks []Task
+	err = sys.Control(s.root, func(fd int) {
+		r := &reader{root: fd, own: s.own}
+		defer r.spaces.close()
+		for _, pid := range pids {
+			if ctx.Err() != nil {
+				return
+			}
+			n, err := sys.ReadAt(fd, r.file(pid, "/comm"), r.buf[:])
+			if err != nil || !bytes.Equal(r.buf[:n], want) {
+				continue
+			}
+			if t, ok := r.task(pid); ok {
+				tasks = append(tasks, t)
+			}
+		}
+	})
+	if err == nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", ErrIncomplete, ctx.Err())
+	}
+	return tasks, err
+}
