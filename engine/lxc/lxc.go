@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/outband/outband/engine"
 )
 
@@ -73,8 +71,8 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 			err = errors.Join(err, derr)
 		}
 		for _, name := range names {
-			if runs[d.key(name)] {
-				continue
+			if mode, kerr := h.Kind(filepath.Join(d.path, name)); runs[d.key(name)] || kerr == nil && !mode.IsDir() {
+				continue // a log, say
 			}
 			c, ok, cerr := d.configured(h, name)
 			err = errors.Join(err, cerr)
@@ -168,7 +166,7 @@ func (d directory) configured(h *engine.Host, name string) (c engine.Container, 
 	} else {
 		_, err = h.ReadDir(d.path, d.place.UID)
 	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) { // a file beside them
+	if errors.Is(err, fs.ErrNotExist) {
 		return c, false, nil
 	}
 	return c, err == nil, err
