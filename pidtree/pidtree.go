@@ -31,6 +31,9 @@ type Process struct {
 	Comm    string
 	// Cmdline is its arguments with a NUL behind each, see Args.
 	Cmdline string
+	// Silent says that its arguments could not be read: something holds on to its
+	// memory.
+	Silent bool
 	// Visitor says that the process came in from outside of its pid namespace:
 	// it is not number 1 there, and its parent, or a parent's parent, is
 	// outside. Of what a visitor left behind when it ended this cannot be told
@@ -66,26 +69,47 @@ const snapshotTime = 3 * time.Second
 // ErrIncomplete says that some process did not answer in time, and is missing.
 var ErrIncomplete = procfs.ErrIncomplete
 
-// Snapshot reads all processes. What ends meanwhile is left out, and whose parent
-// does is read again: each process has its parent in the tree.
-//
-// With ErrIncomplete there is a tree all the same.
-func Snapshot(ctx context.Context) (*Tree, error) {
+// Reader makes snapshots. It remembers which processes are silent, and does not
+// wait for them in the next one.
+type Reader struct{ proc *procfs.FS }
+
+// Open returns a reader of the caller's own pid namespace.
+func Open() (*Reader, error) {
 	proc, err := procfs.Open()
 	if err != nil {
 		return nil, err
 	}
-	defer proc.Close()
+	return &Reader{proc}, nil
+}
+
+// Close releases the reader.
+func (r *Reader) Close() error { return r.proc.Close() }
+
+// Snapshot reads all processes. What ends meanwhile is left out, and whose parent
+// does is read again: each process has its parent in the tree.
+//
+// With ErrIncomplete there is a tree all the same.
+func (r *Reader) Snapshot(ctx context.Context) (*Tree, error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTime)
 	defer cancel()
-	tasks, err := proc.Scan(ctx)
+	tasks, err := r.proc.Scan(ctx)
 	if tasks == nil {
 		return nil, err
 	}
-	tasks = settle(tasks, proc.Rescan)
+	tasks = settle(tasks, r.proc.Rescan)
 	t := newTree(tasks)
-	t.markOrphans(func(pid int) []procfs.Group { return groupsOf(proc, pid) })
+	t.markOrphans(func(pid int) []procfs.Group { return groupsOf(r.proc, pid) })
 	return t, err
+}
+
+// Snapshot is Reader.Snapshot for a single one.
+func Snapshot(ctx context.Context) (*Tree, error) {
+	r, err := Open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return r.Snapshot(ctx)
 }
 
 // groupsOf returns the cgroups of a process, none when it is gone.

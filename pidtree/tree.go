@@ -30,6 +30,7 @@ func newTree(tasks []procfs.Task) *Tree {
 		t.Processes[i] = Process{
 			PIDs: task.NSpid, Parent: task.Parent, PIDNS: ns.ID(task.PIDNS), Start: task.Start, UID: task.UID,
 			State: task.State, Kthread: task.Kthread, Comm: task.Comm, Cmdline: task.Cmdline,
+			Silent: task.Silent,
 		}
 		t.at[task.PID] = i
 	}

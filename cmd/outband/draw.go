@@ -206,6 +206,9 @@ func (d *drawing) describe(r *row, p *pidtree.Process) {
 	case 't':
 		r.add(purple, gap+"traced")
 	}
+	if p.Silent {
+		r.add(red, gap+"does not answer")
+	}
 	if args := arguments(p); args != "" {
 		r.add(dim, gap+args)
 	}

@@ -110,7 +110,12 @@ func (p *program) ls(ctx context.Context, w io.Writer, f *lsFlags) error {
 	if names := engineNames(); f.engine != "" && !slices.Contains(names, f.engine) {
 		return fmt.Errorf("%w: there is no engine called %q (%s)", errUsage, safetext.Escape(f.engine), strings.Join(names, ", "))
 	}
-	tree, containers, err := p.snapshot(ctx)
+	from, err := pidtree.Open()
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	tree, containers, err := p.snapshot(ctx, from)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,9 @@ What a visitor left running when it ended has a new parent, the first process of
 the container. It is marked where it is in the cgroup of one of Outband's
 sessions; for others that can no longer be told.
 
+A process whose memory something holds on to for half a second cannot tell its
+arguments; it is shown without, as one that does not answer.
+
 Without TARGET, processes of the host are left out unless a container is below
 them; --all shows them. JSON always has all processes, with a null container
 where no engine has a name for one.`,
@@ -100,9 +103,13 @@ func (p *program) tree(ctx context.Context, w io.Writer, f *treeFlags, target st
 // looker returns what makes a snapshot, of all processes or of a target's. The
 // target is held meanwhile: it stays the same whoever gets its number.
 func (p *program) looker(ctx context.Context, target string) (look func() (*forest, error), closer func(), err error) {
+	from, err := pidtree.Open()
+	if err != nil {
+		return nil, nil, err
+	}
 	if target == "" {
 		return func() (*forest, error) {
-			tree, _, err := p.snapshot(ctx)
+			tree, _, err := p.snapshot(ctx, from)
 			if err != nil {
 				return nil, err
 			}
@@ -111,14 +118,15 @@ func (p *program) looker(ctx context.Context, target string) (look func() (*fore
 				t.roots = append(t.roots, root)
 			}
 			return t, nil
-		}, func() {}, nil
+		}, func() { from.Close() }, nil
 	}
 	proc, init, err := p.hold(ctx, target)
 	if err != nil {
+		from.Close()
 		return nil, nil, err
 	}
 	return func() (*forest, error) {
-		tree, _, err := p.snapshot(ctx)
+		tree, _, err := p.snapshot(ctx, from)
 		if err != nil {
 			return nil, err
 		}
@@ -127,5 +135,5 @@ func (p *program) looker(ctx context.Context, target string) (look func() (*fore
 			return nil, fmt.Errorf("%w: it has ended", pidtree.ErrNoProcess)
 		}
 		return &forest{Tree: tree, roots: []*pidtree.Process{root}}, nil
-	}, func() { init.Close(); proc.Close() }, nil
+	}, func() { init.Close(); proc.Close(); from.Close() }, nil
 }

@@ -233,6 +233,7 @@ type node struct {
 	Comm      string   `json:"comm"`
 	Args      []string `json:"args"`
 	Truncated bool     `json:"truncated,omitempty"` // args have more
+	Silent    bool     `json:"silent,omitempty"`    // args could not be read
 	UID       uint32   `json:"uid"`
 	State     string   `json:"state"`
 	Container *string  `json:"container"`
@@ -252,7 +253,7 @@ func nodes(t *forest) []node {
 
 func nodeOf(t *pidtree.Tree, p *pidtree.Process) node {
 	n := node{
-		PIDs: p.PIDs, Level: p.Level(), PIDNS: p.PIDNS, Comm: p.Comm, Args: p.Args(), Truncated: p.Truncated(), UID: p.UID,
+		PIDs: p.PIDs, Level: p.Level(), PIDNS: p.PIDNS, Comm: p.Comm, Args: p.Args(), Truncated: p.Truncated(), Silent: p.Silent, UID: p.UID,
 		State: string(p.State), Visitor: p.Visitor, Parent: p.Parent, Started: p.Start,
 	}
 	if p.Container != "" {
@@ -273,6 +274,7 @@ func TestAppendTree(t *testing.T) {
 	f := &forest{Tree: tree, roots: slices.Collect(tree.Roots())}
 	tree.Processes[0].Container = "docker:web"
 	tree.Processes[0].Cmdline = strings.Repeat("x", 4096)
+	tree.Processes[0].Silent = true
 	want, err := safetext.Marshal(nodes(f))
 	if err != nil || !bytes.Equal(want, appendTree(nil, f)) {
 		t.Errorf("%v\n%s\n%s", err, want, appendTree(nil, f))

@@ -39,6 +39,9 @@ func appendNode(dst []byte, t *pidtree.Tree, p *pidtree.Process) []byte {
 	if p.Truncated() {
 		dst = append(dst, `,"truncated":true`...)
 	}
+	if p.Silent {
+		dst = append(dst, `,"silent":true`...)
+	}
 	dst = strconv.AppendUint(append(dst, `,"uid":`...), uint64(p.UID), 10)
 	dst = safetext.AppendJSON(append(dst, `,"state":`...), string(p.State))
 	if p.Container == "" {

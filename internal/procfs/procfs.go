@@ -22,7 +22,10 @@ import (
 
 // FS is a procfs: the process numbers in it are those of the pid namespace it
 // was mounted in, which need not be the reader's.
-type FS struct{ root *os.File }
+type FS struct {
+	root   *os.File
+	silent silent
+}
 
 // rootInode is the inode number of procfs's root (PROC_ROOT_INO).
 const rootInode = 1
@@ -57,7 +60,7 @@ func Open() (*FS, error) {
 		root.Close()
 		return nil, err
 	}
-	return &FS{root}, nil
+	return &FS{root: root}, nil
 }
 
 // Private makes a procfs of the caller's pid namespace that is mounted nowhere:
@@ -77,7 +80,7 @@ func Private() (*FS, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("fsmount proc", err)
 	}
-	return &FS{os.NewFile(uintptr(fd), "proc")}, nil
+	return &FS{root: os.NewFile(uintptr(fd), "proc")}, nil
 }
 
 // Close releases the handle.

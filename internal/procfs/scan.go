@@ -3,7 +3,6 @@
 package procfs
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -11,40 +10,27 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband/internal/sys"
 )
 
-// Task is a process as a scan of all of them has it.
-type Task struct {
-	PID, Parent int   // in the procfs's pid namespace; Parent 0: outside of it
-	NSpid       []int // its number on each level, outermost first
-	PIDNS       uint64
-	Start       uint64 // clock ticks since boot
-	UID         uint32 // effective
-	State       byte   // R S D T t Z X I
-	Kthread     bool
-	Exiting     bool   // it is on its way out
-	Comm        string // raw
-	// Cmdline is what cmdline holds, raw, its first MaxCmdline bytes at most.
-	Cmdline string
-}
-
-// MaxCmdline is how much is kept of a command line: a page, as ps(1) of old had.
-// Hostile ones are megabytes long, and there may be ten thousand of them.
-const MaxCmdline = 4096
-
 // ErrIncomplete says that some process could not be read in time.
 var ErrIncomplete = errors.New("some processes could not be read in time")
 
 const (
-	scanBatch   = 32       // processes that are read in one go
+	scanReaders = 2        // processes that are read at a time
 	direntsSize = 64 << 10 // bytes; the C library asks for 32 KiB
-	maxStatus   = 1 << 20  // bytes, with the 65536 groups that a process may have
+
+	// A process takes some 50 µs. One that takes lateTime is left to its reader,
+	// and another one goes on with the rest; silentTime later it is given up.
+	lateTime   = 20 * time.Millisecond
+	silentTime = 500 * time.Millisecond
+	maxLate    = 64 // readers that wait at a time, each of which is a thread
 )
 
 // Scan reads all processes, in the order of their numbers. Of each as little is
@@ -52,8 +38,9 @@ const (
 // of those in a pid namespace below as numbersIn has it. Where that cannot tell,
 // status is read, which costs more than all else. What ends meanwhile is left out.
 //
-// A27 (docs/threat-model.md): a process that does not answer holds up one
-// reader. When ctx is done, what has been read is returned with ErrIncomplete.
+// A27 (docs/threat-model.md): a process that does not answer is Silent, and holds
+// up nobody but its reader. When ctx is done, what has been read is returned with
+// ErrIncomplete.
 func (fs *FS) Scan(ctx context.Context) ([]Task, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -62,42 +49,94 @@ func (fs *FS) Scan(ctx context.Context) ([]Task, error) {
 	if err != nil {
 		return nil, err
 	}
+	return fs.read(ctx, pids)
+}
+
+// Rescan reads single processes again, see Scan.
+func (fs *FS) Rescan(pids []int) []Task {
+	tasks, _ := fs.read(context.Background(), pids) // those that could not be read are missing
+	return tasks
+}
+
+func (fs *FS) read(ctx context.Context, pids []int) ([]Task, error) {
+	if len(pids) == 0 {
+		return []Task{}, nil
+	}
 	s, err := newScan(fs, pids)
 	if err != nil {
 		return nil, err
 	}
-	batches := (len(pids) + scanBatch - 1) / scanBatch
-	results := make(chan []Task, batches) // a late reader is never held up
-	for range max(1, min(2, runtime.GOMAXPROCS(0), batches)) {
-		go s.work(results, batches)
+	defer s.release()
+	err = s.run(ctx)
+	tasks, missing := s.tasks()
+	if err == nil && missing > 0 {
+		err = fmt.Errorf("%w: %d", ErrIncomplete, missing)
 	}
-	tasks := make([]Task, 0, len(pids))
-	for range batches {
-		select {
-		case read := <-results:
-			tasks = append(tasks, read...)
-		case <-ctx.Done():
-			s.next.Store(int64(batches)) // the others stop
-			sortTasks(tasks)
-			return tasks, fmt.Errorf("%w: %w", ErrIncomplete, ctx.Err())
-		}
-	}
-	sortTasks(tasks)
-	return tasks, nil
+	return tasks, err
 }
 
-func sortTasks(tasks []Task) {
-	slices.SortFunc(tasks, func(a, b Task) int { return a.PID - b.PID })
+// identity is a process's, while the machine runs.
+type identity struct {
+	pid   int
+	start uint64
 }
 
-// scan is one Scan while it lasts.
+// silent are the processes that somebody still waits for: they are not asked
+// again, lest each look at all processes loses a thread to them.
+type silent struct {
+	mu  sync.Mutex
+	all map[identity]bool
+}
+
+func (s *silent) has(id identity) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all[id]
+}
+
+func (s *silent) set(id identity, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = map[identity]bool{}
+	}
+	if is {
+		s.all[id] = true
+	} else {
+		delete(s.all, id)
+	}
+}
+
+// scan is one Scan while it lasts. Its readers may outlive it.
 type scan struct {
-	root  *os.File // its own: a reader may outlive the FS
-	users atomic.Int32
-	own   uint64 // the reader's pid namespace
-	pids  []int
-	next  atomic.Int64 // batch
+	root   *os.File // its own, closed by whoever is last
+	users  atomic.Int32
+	silent *silent
+	own    uint64 // the reader's pid namespace
+	slots  []slot
+	next   atomic.Int64 // slot
+
+	workers []*worker
+	left    int          // workers that were left to themselves
+	ended   chan *worker // of the others
+	quit    chan struct{}
 }
+
+// slot is a process while it is read: by its reader until that has stored a
+// state, then by nobody but whoever changes that.
+type slot struct {
+	task  Task
+	pid   int
+	state atomic.Uint32
+}
+
+const (
+	unread  = iota
+	asked   // all is there but its arguments
+	told    // they are being stored
+	done    // it is complete, or silent
+	nowhere // it is gone
+)
 
 func newScan(fs *FS, pids []int) (*scan, error) {
 	var fd int
@@ -106,206 +145,150 @@ func newScan(fs *FS, pids []int) (*scan, error) {
 	if err = first(err, errno); err != nil {
 		return nil, err
 	}
-	s := &scan{root: os.NewFile(uintptr(fd), "/proc"), pids: pids}
-	s.users.Store(int32(max(1, min(2, runtime.GOMAXPROCS(0), (len(pids)+scanBatch-1)/scanBatch))))
-	r := &reader{root: fd}
-	s.own, _ = r.namespace(os.Getpid())
+	s := &scan{root: os.NewFile(uintptr(fd), "/proc"), silent: &fs.silent, slots: make([]slot, len(pids)),
+		ended: make(chan *worker), quit: make(chan struct{})}
+	s.users.Store(1)
+	for i, pid := range pids {
+		s.slots[i].pid = pid
+	}
+	s.own, _ = (&reader{root: fd}).namespace(os.Getpid())
 	return s, nil
 }
 
-// work reads batches until there are none left. Whoever is last closes the
-// directory.
-func (s *scan) work(results chan<- []Task, batches int) {
-	defer func() {
-		if s.users.Add(-1) == 0 {
-			s.root.Close()
-		}
-	}()
+func (s *scan) release() {
+	if s.users.Add(-1) == 0 {
+		s.root.Close()
+	}
+}
+
+// worker is a reader that goes from process to process.
+type worker struct {
+	at   atomic.Int64 // slot
+	late atomic.Bool  // another has taken its place
+	// The rest is of whoever watches it.
+	seen  int64 // slot that it was at
+	since time.Time
+}
+
+// work reads processes until there are none left, or until it was late. It says
+// so unless nobody asks any more.
+func (s *scan) work(w *worker) {
+	defer s.release()
 	_ = sys.Control(s.root, func(fd int) {
-		r := &reader{root: fd, own: s.own}
+		r := &reader{root: fd, own: s.own, silent: s.silent}
 		defer r.spaces.close()
-		for {
-			i := int(s.next.Add(1)) - 1
-			if i >= batches {
-				return
+		for !w.late.Load() {
+			i := s.next.Add(1) - 1
+			if i >= int64(len(s.slots)) {
+				break
 			}
-			batch := s.pids[i*scanBatch : min((i+1)*scanBatch, len(s.pids))]
-			read := make([]Task, 0, len(batch))
-			for _, pid := range batch {
-				if t, ok := r.task(pid); ok {
-					read = append(read, t)
-				}
-			}
-			results <- read
+			w.at.Store(i)
+			r.slot(&s.slots[i])
 		}
 	})
+	select {
+	case s.ended <- w:
+	case <-s.quit:
+	}
 }
 
-// Rescan reads single processes again, see Scan.
-func (fs *FS) Rescan(pids []int) []Task {
-	s, err := newScan(fs, nil)
-	if err != nil {
-		return nil
-	}
-	defer s.root.Close()
-	var tasks []Task
-	_ = sys.Control(s.root, func(fd int) {
-		r := &reader{root: fd, own: s.own}
-		defer r.spaces.close()
-		for _, pid := range pids {
-			if t, ok := r.task(pid); ok {
-				tasks = append(tasks, t)
-			}
-		}
-	})
-	return tasks
+// start has another worker work.
+func (s *scan) start() {
+	w := &worker{seen: -1}
+	w.at.Store(-1)
+	s.workers = append(s.workers, w)
+	s.users.Add(1)
+	go s.work(w)
 }
 
-// reader reads processes one after the other with the same buffers.
-type reader struct {
-	root   int
-	own    uint64
-	path   []byte
-	buf    [MaxCmdline]byte
-	spaces spaces
-}
-
-// file is the path of a process's file, ended by NUL.
-func (r *reader) file(pid int, name string) []byte {
-	r.path = strconv.AppendInt(r.path[:0], int64(pid), 10)
-	r.path = append(append(r.path, name...), 0)
-	return r.path
-}
-
-// task reads one process; false when it is gone.
-func (r *reader) task(pid int) (Task, bool) {
-	n, err := sys.ReadAt(r.root, r.file(pid, "/stat"), r.buf[:])
-	if err != nil {
-		return Task{}, false
+// run has the slots filled: by a few workers, and others in the place of those
+// that wait for a process.
+func (s *scan) run(ctx context.Context) error {
+	defer s.stop()
+	for range max(1, min(scanReaders, runtime.GOMAXPROCS(0), len(s.slots)/8)) {
+		s.start()
 	}
-	t, err := ParseTask(r.buf[:n])
-	if err != nil || t.PID != pid {
-		return Task{}, false
-	}
-	if t.UID, err = sys.OwnerAt(r.root, r.file(pid, "")); err != nil {
-		return Task{}, false
-	}
-	if t.Kthread { // it is in the machine's namespaces, and has no arguments
-		t.PIDNS, t.NSpid = r.own, []int{pid}
-		return t, true
-	}
-	t.PIDNS, err = r.namespace(pid)
-	switch {
-	case err == nil && t.PIDNS == r.own && r.own != 0:
-		t.NSpid = []int{pid}
-	default:
-		if t.NSpid = r.numbersIn(pid, t.PIDNS); t.NSpid == nil && !r.levels(&t) {
-			return Task{}, false
-		}
-		if t.PIDNS == 0 && len(t.NSpid) == 1 { // it may not be read, but is the reader's
-			t.PIDNS = r.own
+	tick := time.NewTicker(lateTime)
+	defer tick.Stop()
+	for len(s.workers) > 0 {
+		select {
+		case w := <-s.ended:
+			s.workers = slices.DeleteFunc(s.workers, func(other *worker) bool { return other == w })
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrIncomplete, ctx.Err())
+		case now := <-tick.C:
+			s.watch(now)
 		}
 	}
-	if t.State == 'Z' || t.State == 'X' {
-		return t, true
-	}
-	n, err = sys.ReadAt(r.root, r.file(pid, "/cmdline"), r.buf[:])
-	if errors.Is(err, unix.ESRCH) {
-		return Task{}, false
-	}
-	t.Cmdline = string(r.buf[:max(n, 0)])
-	return t, true
+	return nil
 }
 
-// levels reads from status what number a process has on each level.
-func (r *reader) levels(t *Task) bool {
-	status := r.buf[:]
-	n, err := sys.ReadAt(r.root, r.file(t.PID, "/status"), status)
-	if err == nil && n == len(status) { // tens of thousands of groups
-		status = make([]byte, maxStatus)
-		n, err = sys.ReadAt(r.root, r.file(t.PID, "/status"), status)
+// watch looks at each worker: it puts another one in the place of who is late,
+// and leaves who waits too long to itself.
+func (s *scan) watch(now time.Time) {
+	waiting, replace := s.left, 0
+	for _, w := range s.workers {
+		if w.late.Load() {
+			waiting++
+		}
 	}
-	if err != nil {
+	s.workers = slices.DeleteFunc(s.workers, func(w *worker) bool {
+		at := w.at.Load()
+		switch {
+		case at < 0:
+		case at != w.seen:
+			w.seen, w.since = at, now
+		case now.Sub(w.since) >= silentTime:
+			s.left++
+			return true
+		case now.Sub(w.since) >= lateTime && !w.late.Load() && waiting < maxLate:
+			w.late.Store(true)
+			waiting++
+			replace++
+		}
 		return false
+	})
+	for range replace {
+		s.start()
 	}
-	t.NSpid = nspid(status[:n])
-	return len(t.NSpid) > 0 && t.NSpid[0] == t.PID
 }
 
-// nspid returns the line NSpid of status; before it only the groups can be long.
-func nspid(status []byte) []int {
-	_, rest, ok := bytes.Cut(status, []byte("\nNSpid:"))
-	if !ok {
-		return nil
-	}
-	line, _, ok := bytes.Cut(rest, []byte("\n"))
-	if !ok {
-		return nil
-	}
-	pids, err := numbers[int](string(line))
-	if err != nil {
-		return nil
-	}
-	return pids
-}
-
-// namespace returns the pid namespace a process is in; 0 with fs.ErrPermission
-// where the reader may not know it.
-func (r *reader) namespace(pid int) (uint64, error) {
-	var buf [64]byte
-	n, err := sys.ReadlinkAt(r.root, r.file(pid, "/ns/pid"), buf[:])
-	if err != nil {
-		return 0, err
-	}
-	number, ok := bytes.CutPrefix(buf[:n], []byte("pid:["))
-	number, closed := bytes.CutSuffix(number, []byte("]"))
-	if !ok || !closed {
-		return 0, ErrFormat
-	}
-	return strconv.ParseUint(string(number), 10, 64)
-}
-
-// Bits of the flags in stat.
-const (
-	exitingFlag = 0x00000004 // PF_EXITING
-	kthreadFlag = 0x00200000 // PF_KTHREAD
-)
-
-// ParseTask parses /proc/PID/stat (proc_pid_stat(5)): what Task has of it. The
-// comm may hold anything; the last ")" ends it.
-func ParseTask(stat []byte) (t Task, err error) {
-	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
-	if open < 2 || end < open {
-		return Task{}, fmt.Errorf("stat: %w", ErrFormat)
-	}
-	if t.PID, err = strconv.Atoi(string(stat[:open-1])); err != nil {
-		return Task{}, fmt.Errorf("stat: %w: %w", ErrFormat, err)
-	}
-	t.Comm = string(stat[open+1 : end])
-	const state, parent, flags, start = 3, 4, 9, 22 // fields, counted from 1
-	at := state
-	for field := range bytes.FieldsSeq(stat[end+1:]) {
-		switch at {
-		case state:
-			t.State = field[0]
-		case parent:
-			t.Parent, err = strconv.Atoi(string(field))
-		case flags:
-			var n uint64
-			n, err = strconv.ParseUint(string(field), 10, 64)
-			t.Kthread, t.Exiting = n&kthreadFlag != 0, n&exitingFlag != 0
-		case start:
-			t.Start, err = strconv.ParseUint(string(field), 10, 64)
-			if err == nil {
-				return t, nil
-			}
+// stop ends the scan: what has not told its arguments by now is silent.
+func (s *scan) stop() {
+	close(s.quit)
+	s.next.Store(int64(len(s.slots)))
+	for i := range s.slots {
+		slot := &s.slots[i]
+		for slot.state.Load() == told {
+			runtime.Gosched() // it is stored right now
 		}
-		if err != nil {
-			return Task{}, fmt.Errorf("stat: %w: %w", ErrFormat, err)
+		if slot.state.Load() != asked {
+			continue
 		}
-		at++
+		id := identity{slot.pid, slot.task.Start}
+		s.silent.set(id, true) // before its reader can find that it was given up
+		if slot.state.CompareAndSwap(asked, done) {
+			slot.task.Silent = true
+		} else {
+			s.silent.set(id, false)
+		}
 	}
-	return Task{}, fmt.Errorf("stat: %w: it ends early", ErrFormat)
+}
+
+// tasks are what was read, and how many could not be.
+func (s *scan) tasks() (tasks []Task, missing int) {
+	tasks = make([]Task, 0, len(s.slots))
+	for i := range s.slots {
+		switch s.slots[i].state.Load() {
+		case done:
+			tasks = append(tasks, s.slots[i].task)
+		case nowhere:
+		default:
+			missing++
+		}
+	}
+	slices.SortFunc(tasks, func(a, b Task) int { return a.PID - b.PID })
+	return tasks, missing
 }
 
 // listPids returns the numbers of all processes.

@@ -93,8 +93,8 @@ func TestLevelsBothWays(t *testing.T) {
 		way(&r.spaces)
 		defer r.spaces.close()
 		for _, pid := range append(pids, pids...) {
-			task, ok := r.task(pid)
-			if !ok {
+			var task Task
+			if !r.task(pid, &task) {
 				t.Fatalf("%d is missing", pid)
 			}
 			out = append(out, task.NSpid)

@@ -31,6 +31,7 @@ func Main(m *testing.M) {
 	// Before anything else: a stage must be single-minded, and have rights.
 	throwaway.Main(os.Args)
 	hideMain(os.Args)
+	muteMain(os.Args)
 	if err := DropBoot(); err != nil {
 		fmt.Fprintln(os.Stderr, "drop CAP_SYS_BOOT:", err)
 		os.Exit(1)
