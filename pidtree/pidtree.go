@@ -11,6 +11,7 @@ package pidtree
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/outband/outband/internal/procfs"
@@ -96,8 +97,8 @@ func (r *Reader) Snapshot(ctx context.Context) (*Tree, error) {
 	if tasks == nil {
 		return nil, err
 	}
-	tasks = settle(tasks, r.proc.Rescan)
-	t := newTree(tasks)
+	hidden := !slices.ContainsFunc(tasks, func(t procfs.Task) bool { return t.PID == 1 }) // which there always is
+	t := newTree(settle(tasks, r.proc.Rescan, hidden), hidden)
 	t.markOrphans(func(pid int) []procfs.Group { return groupsOf(r.proc, pid) })
 	return t, err
 }

@@ -70,7 +70,7 @@ func shape() []procfs.Task {
 // TestVisitors: who counts as a visitor, by the shape of the tree.
 func TestVisitors(t *testing.T) {
 	want := []int{30, 31, 32, 33, 35, 70, 90, 91, 92, 93, 99, 110, 111}
-	tree := newTree(shape())
+	tree := newTree(shape(), false)
 	for i := range tree.Processes {
 		if p := &tree.Processes[i]; p.Visitor != slices.Contains(want, p.PID()) {
 			t.Errorf("%v: visitor %v", p.PIDs, p.Visitor)
@@ -78,10 +78,20 @@ func TestVisitors(t *testing.T) {
 	}
 }
 
+// A parent that is hidden does not make a visitor.
+func TestVisitorsHidden(t *testing.T) {
+	tree := newTree(shape(), true)
+	for pid, want := range map[int]bool{30: true, 32: true, 33: false, 35: true, 70: false, 99: false, 110: false} {
+		if got := tree.Find(pid).Visitor; got != want {
+			t.Errorf("%d: visitor %v", pid, got)
+		}
+	}
+}
+
 // TestOrphans: of those that init has taken over, who is in a session's cgroup,
 // and who descends from them in the same namespace.
 func TestOrphans(t *testing.T) {
-	tree := newTree(shape())
+	tree := newTree(shape(), false)
 	asked := []int{}
 	tree.markOrphans(func(pid int) []procfs.Group {
 		asked = append(asked, pid)
@@ -103,7 +113,7 @@ func TestOrphans(t *testing.T) {
 
 // Each process has one place, and all are reached from the roots.
 func TestPlaces(t *testing.T) {
-	tree := newTree(shape())
+	tree := newTree(shape(), false)
 	place := map[int]int{}
 	var walk func(p *Process, below int)
 	walk = func(p *Process, below int) {
@@ -137,7 +147,7 @@ func TestNumbers(t *testing.T) {
 
 // A container is named by number and start time; bare ones have no name.
 func TestName(t *testing.T) {
-	tree := newTree([]procfs.Task{{PID: 7, NSpid: []int{7, 1}, Start: 5}, {PID: 8, NSpid: []int{8, 1}, Start: 5}, {PID: 9, NSpid: []int{9, 1}, Start: 5}})
+	tree := newTree([]procfs.Task{{PID: 7, NSpid: []int{7, 1}, Start: 5}, {PID: 8, NSpid: []int{8, 1}, Start: 5}, {PID: 9, NSpid: []int{9, 1}, Start: 5}}, false)
 	tree.Name([]engine.Container{
 		{Engine: "docker", Name: "web", Init: engine.Init{PID: 7, Start: 5}},
 		{Engine: "docker", Name: "old", Init: engine.Init{PID: 8, Start: 4}},

@@ -16,8 +16,11 @@ const settleRounds = 16
 // a process is read again, and its new parent too. Whoever has no parent after
 // some rounds is left out: it changes faster than it can be read.
 //
+// Where processes are hidden from the reader a parent that cannot be read may be
+// one of them: then its child has none that can be seen.
+//
 // tasks are sorted by number, and so is what is returned.
-func settle(tasks []procfs.Task, rescan func([]int) []procfs.Task) []procfs.Task {
+func settle(tasks []procfs.Task, rescan func([]int) []procfs.Task, hidden bool) []procfs.Task {
 	at := index(tasks)
 	for range settleRounds {
 		var again []int
@@ -35,6 +38,11 @@ func settle(tasks []procfs.Task, rescan func([]int) []procfs.Task) []procfs.Task
 		slices.Sort(again)
 		tasks = replace(tasks, slices.Compact(again), rescan)
 		at = index(tasks)
+	}
+	for i := range tasks {
+		if _, ok := at[tasks[i].Parent]; hidden && !ok {
+			tasks[i].Parent = 0
+		}
 	}
 	for { // children of whoever is left out are left out
 		n := len(tasks)

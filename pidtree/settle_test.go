@@ -71,7 +71,7 @@ func TestSettle(t *testing.T) {
 			pids = append(pids, pid)
 		}
 		slices.Sort(pids)
-		got := settle(w.read(pids), w.read)
+		got := settle(w.read(pids), w.read, false)
 		at := index(got)
 		if _, ok := at[1]; !ok {
 			t.Fatalf("seed %d: number 1 is missing", seed)
@@ -99,7 +99,7 @@ func TestSettleRestless(t *testing.T) {
 	got := settle(tasks, func([]int) []procfs.Task {
 		rounds++
 		return []procfs.Task{{PID: 5, Parent: 100 + rounds, Start: 9}}
-	})
+	}, false)
 	if rounds != settleRounds || len(got) != 1 || got[0].PID != 1 {
 		t.Errorf("%d rounds, %v", rounds, got)
 	}
@@ -108,7 +108,7 @@ func TestSettleRestless(t *testing.T) {
 // Nothing is read again on a machine that stands still.
 func TestSettleStill(t *testing.T) {
 	tasks := []procfs.Task{{PID: 1}, {PID: 2}, {PID: 3, Parent: 1, Start: 4}}
-	got := settle(tasks, func([]int) []procfs.Task { t.Error("it was read again"); return nil })
+	got := settle(tasks, func([]int) []procfs.Task { t.Error("it was read again"); return nil }, false)
 	if len(got) != 3 {
 		t.Errorf("%v", got)
 	}
@@ -123,8 +123,25 @@ func TestSettleReused(t *testing.T) {
 			t.Errorf("%v are read again", pids)
 		}
 		return []procfs.Task{{PID: 50, Parent: 1, Start: 7}}
-	})
+	}, false)
 	if len(got) != 3 || got[1].Parent != 1 {
 		t.Errorf("%v", got)
+	}
+}
+
+// A parent that is hidden is none that can be seen; without that its children
+// would be taken for those of a machine that does not hold still.
+func TestSettleHidden(t *testing.T) {
+	tasks := func() []procfs.Task {
+		return []procfs.Task{{PID: 50, Parent: 7, Start: 7}, {PID: 51, Parent: 50, Start: 9}}
+	}
+	same := func(pids []int) []procfs.Task {
+		return slices.DeleteFunc(tasks(), func(p procfs.Task) bool { return !slices.Contains(pids, p.PID) })
+	}
+	if got := settle(tasks(), same, true); len(got) != 2 || got[0].Parent != 0 || got[1].Parent != 50 {
+		t.Errorf("%+v", got)
+	}
+	if got := settle(tasks(), same, false); len(got) != 0 {
+		t.Errorf("%+v", got)
 	}
 }

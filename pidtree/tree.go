@@ -16,6 +16,9 @@ import (
 type Tree struct {
 	// Processes are all of them, in the order of their numbers.
 	Processes []Process
+	// Hidden says that there are processes which the reader may not see: /proc is
+	// mounted with hidepid, see proc(5).
+	Hidden bool
 
 	tasks    []procfs.Task // what the processes were made of
 	at       map[int]int   // by number
@@ -24,8 +27,8 @@ type Tree struct {
 }
 
 // newTree makes a tree of processes that settle has gone through.
-func newTree(tasks []procfs.Task) *Tree {
-	t := &Tree{Processes: make([]Process, len(tasks)), tasks: tasks, at: make(map[int]int, len(tasks))}
+func newTree(tasks []procfs.Task, hidden bool) *Tree {
+	t := &Tree{Hidden: hidden, Processes: make([]Process, len(tasks)), tasks: tasks, at: make(map[int]int, len(tasks))}
 	for i, task := range tasks {
 		t.Processes[i] = Process{
 			PIDs: task.NSpid, Parent: task.Parent, PIDNS: ns.ID(task.PIDNS), Start: task.Start, UID: task.UID,
@@ -49,7 +52,8 @@ func (t *Tree) parent(i int) int {
 
 // markVisitors finds who came in from outside. Parents are followed up to the
 // first of whom it is known, so that all of it takes linear time; a circle,
-// which there cannot be, ends at whoever was seen first.
+// which there cannot be, ends at whoever was seen first. A parent that is hidden
+// tells nothing.
 func (t *Tree) markVisitors() {
 	known := make([]bool, len(t.Processes))
 	var path []int
@@ -66,7 +70,7 @@ func (t *Tree) markVisitors() {
 			path = append(path, at)
 			parent := t.parent(at)
 			if parent < 0 || t.Processes[parent].Level() < p.Level() {
-				visitor = true
+				visitor = parent >= 0 || !t.Hidden
 				break
 			}
 			at = parent
@@ -127,6 +131,17 @@ func (t *Tree) markOrphans(groups func(pid int) []procfs.Group) {
 			mark(i)
 		}
 	}
+}
+
+// Unknown counts the processes of which the reader may not know in which pid
+// namespace they are.
+func (t *Tree) Unknown() (n int) {
+	for i := range t.Processes {
+		if t.Processes[i].PIDNS == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // Find returns the process with a number in the reader's pid namespace, or nil.

@@ -193,7 +193,11 @@ func (d *drawing) describe(r *row, p *pidtree.Process) {
 	if p.Container != "" {
 		r.add(cyan, gap+p.Container)
 	} else if p.Inner() == 1 && p.Level() > 0 {
-		r.add(dim, fmt.Sprintf("%spidns:%d", gap, p.PIDNS))
+		name := "pidns:?" // the reader may not know
+		if p.PIDNS != 0 {
+			name = fmt.Sprintf("pidns:%d", p.PIDNS)
+		}
+		r.add(dim, gap+name)
 	}
 	if p.Visitor {
 		r.add(yellow, gap+"← visitor")

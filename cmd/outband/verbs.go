@@ -125,6 +125,12 @@ func (p *program) look(ctx context.Context, from *pidtree.Reader) (*pidtree.Tree
 	if err != nil {
 		p.say("note: %v", err)
 	}
+	if tree.Hidden {
+		p.say("note: /proc hides processes of others (hidepid): there are more than these, and root sees them")
+	}
+	if n := tree.Unknown(); n > 0 {
+		p.say("note: processes whose container only root may know: %d; there may be more names and visitors", n)
+	}
 	containers, err := tree.Containers(ctx, append([]engine.Engine{engine.Demo(p.runDir)}, all.Engines()...))
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {

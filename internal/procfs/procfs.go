@@ -32,7 +32,16 @@ const rootInode = 1
 
 // ErrForeign says that /proc counts processes otherwise than the caller: it was
 // mounted in another pid namespace.
-var ErrForeign = errors.New("/proc is that of another pid namespace")
+var ErrForeign error = foreignError{}
+
+type foreignError struct{}
+
+func (foreignError) Error() string { return "/proc is that of another pid namespace" }
+
+// Hint is the way out.
+func (foreignError) Hint() string {
+	return "mount one's own: unshare --mount sh -c 'mount -t proc proc /proc; exec outband …'"
+}
 
 // Open opens /proc. It is an error if that is anything but the root of a procfs
 // of the caller's own pid namespace: a number would mean one process there and
