@@ -110,12 +110,7 @@ func (p *program) ls(ctx context.Context, w io.Writer, f *lsFlags) error {
 	if names := engineNames(); f.engine != "" && !slices.Contains(names, f.engine) {
 		return fmt.Errorf("%w: there is no engine called %q (%s)", errUsage, safetext.Escape(f.engine), strings.Join(names, ", "))
 	}
-	from, err := pidtree.Open()
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	tree, containers, err := p.snapshot(ctx, from)
+	tree, containers, err := p.snapshot(ctx)
 	if err != nil {
 		return err
 	}

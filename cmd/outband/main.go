@@ -23,6 +23,7 @@ import (
 	"github.com/outband/outband/internal/registry"
 	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/internal/throwaway"
+	"github.com/outband/outband/pidtree"
 )
 
 func main() {
@@ -34,7 +35,8 @@ func main() {
 // program is what the verbs share.
 type program struct {
 	runDir         string
-	stdout, stderr io.Writer // what is printed passes internal/safetext
+	stdout, stderr io.Writer       // what is printed passes internal/safetext
+	processes      *pidtree.Reader // of a verb that looks more than once, else nil
 }
 
 // exitStatus is an exit code that is not about an error of outband's own.

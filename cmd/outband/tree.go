@@ -103,13 +103,12 @@ func (p *program) tree(ctx context.Context, w io.Writer, f *treeFlags, target st
 // looker returns what makes a snapshot, of all processes or of a target's. The
 // target is held meanwhile: it stays the same whoever gets its number.
 func (p *program) looker(ctx context.Context, target string) (look func() (*forest, error), closer func(), err error) {
-	from, err := pidtree.Open()
-	if err != nil {
+	if p.processes, err = pidtree.Open(); err != nil {
 		return nil, nil, err
 	}
 	if target == "" {
 		return func() (*forest, error) {
-			tree, _, err := p.snapshot(ctx, from)
+			tree, _, err := p.snapshot(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -118,15 +117,15 @@ func (p *program) looker(ctx context.Context, target string) (look func() (*fore
 				t.roots = append(t.roots, root)
 			}
 			return t, nil
-		}, func() { from.Close() }, nil
+		}, func() { p.processes.Close() }, nil
 	}
 	proc, init, err := p.hold(ctx, target)
 	if err != nil {
-		from.Close()
+		p.processes.Close()
 		return nil, nil, err
 	}
 	return func() (*forest, error) {
-		tree, _, err := p.snapshot(ctx, from)
+		tree, _, err := p.snapshot(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -135,5 +134,5 @@ func (p *program) looker(ctx context.Context, target string) (look func() (*fore
 			return nil, fmt.Errorf("%w: it has ended", pidtree.ErrNoProcess)
 		}
 		return &forest{Tree: tree, roots: []*pidtree.Process{root}}, nil
-	}, func() { init.Close(); proc.Close(); from.Close() }, nil
+	}, func() { init.Close(); proc.Close(); p.processes.Close() }, nil
 }

@@ -108,8 +108,8 @@ func (p *program) hold(ctx context.Context, name string) (*procfs.FS, *procfs.Pr
 
 // snapshot reads all processes and names the containers among them. What could
 // not be asked or read is told, and is no reason not to show the rest.
-func (p *program) snapshot(ctx context.Context, from *pidtree.Reader) (*pidtree.Tree, []engine.Container, error) {
-	tree, containers, err := p.look(ctx, from)
+func (p *program) snapshot(ctx context.Context) (*pidtree.Tree, []engine.Container, error) {
+	tree, containers, err := p.look(ctx)
 	if tree == nil {
 		return nil, nil, err
 	}
@@ -117,8 +117,12 @@ func (p *program) snapshot(ctx context.Context, from *pidtree.Reader) (*pidtree.
 }
 
 // look is snapshot with an error for engines that could not be asked.
-func (p *program) look(ctx context.Context, from *pidtree.Reader) (*pidtree.Tree, []engine.Container, error) {
-	tree, err := from.Snapshot(ctx)
+func (p *program) look(ctx context.Context) (*pidtree.Tree, []engine.Container, error) {
+	shot := pidtree.Snapshot
+	if p.processes != nil {
+		shot = p.processes.Snapshot
+	}
+	tree, err := shot(ctx)
 	if tree == nil {
 		return nil, nil, err
 	}

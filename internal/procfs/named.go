@@ -20,31 +20,25 @@ func (fs *FS) Named(ctx context.Context, name string) ([]Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newScan(fs, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer s.root.Close()
 	want := []byte(name[:min(len(name), maxComm)] + "\n")
-	var tasks []Task
-	err = sys.Control(s.root, func(fd int) {
-		r := &reader{root: fd, own: s.own}
-		defer r.spaces.close()
+	var found []int
+	err = sys.Control(fs.root, func(fd int) {
+		r := &reader{root: fd}
 		for _, pid := range pids {
 			if ctx.Err() != nil {
 				return
 			}
 			n, err := sys.ReadAt(fd, r.file(pid, "/comm"), r.buf[:])
-			if err != nil || !bytes.Equal(r.buf[:n], want) {
-				continue
-			}
-			if t, ok := r.task(pid); ok {
-				tasks = append(tasks, t)
+			if err == nil && bytes.Equal(r.buf[:n], want) {
+				found = append(found, pid)
 			}
 		}
 	})
-	if err == nil && ctx.Err() != nil {
-		err = fmt.Errorf("%w: %w", ErrIncomplete, ctx.Err())
+	switch {
+	case err != nil:
+		return nil, err
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("%w: %w", ErrIncomplete, ctx.Err())
 	}
-	return tasks, err
+	return fs.read(ctx, found)
 }
