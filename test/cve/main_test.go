@@ -22,6 +22,7 @@ func TestMain(m *testing.M) {
 	rig.Main(m, rig.Attackers{
 		"bomb":        attackBomb,
 		"deadfs":      attackDeadfs,
+		"deadroot":    attackDeadroot,
 		"descriptors": attackDescriptors,
 		"hog":         attackHog,
 		"keyholder":   attackKeyholder,
