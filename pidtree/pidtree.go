@@ -41,6 +41,9 @@ type Process struct {
 	// by its parent, which is then number 1 of the namespace: it is told where
 	// it is in the cgroup of a session of Outband's.
 	Visitor bool
+	// Via is what let a visitor in, where that can be told: outband, nsenter,
+	// docker exec …; see Tree.Explain. It tells people, and is no reason to trust.
+	Via string
 	// Container is what a container is called whose first process this is, as
 	// engine:name; see Tree.Name.
 	Container string

@@ -200,7 +200,7 @@ func (d *drawing) describe(r *row, p *pidtree.Process) {
 		r.add(dim, gap+name)
 	}
 	if p.Visitor {
-		r.add(yellow, gap+"← visitor")
+		r.add(yellow, strings.TrimSuffix(gap+"← visitor, "+p.Via, ", "))
 	}
 	switch p.State {
 	case 'Z', 'X':

@@ -41,6 +41,9 @@ func (p *program) lsCommand() *cobra.Command {
 other pid namespace by the number of its first process. No daemon is woken: what
 the engines have written down is read, and compared with what the kernel says.
 
+With -o wide also what let visitors in, where that can be told: outband, docker
+exec, nsenter …
+
 State: running; paused (frozen); stopping (its first process is on its way out);
 zombie (that has ended and is not reaped yet); stopped (with -a).
 With -o wide also: RESTART, when its engine starts it again; EXIT, how it ended.`,
@@ -69,6 +72,7 @@ type listed struct {
 	Procs  int    `json:"procs"`
 	// Visitors are in it now, those in containers inside of it not counted.
 	Visitors int        `json:"visitors"`
+	Via      []string   `json:"via,omitempty"` // what let them in, where it can be told
 	Started  *time.Time `json:"started"`
 	// What its engine has written down of it, see engine.Container.
 	Restart    string      `json:"restart"`
@@ -193,7 +197,7 @@ func (l *lister) row(c *engine.Container) listed {
 	}
 	r.Init = &first{PID: c.Init.PID, PIDs: c.Init.PIDs}
 	r.PIDNS, r.Level = &space{l.dev, c.Init.PIDNS}, process.Level()
-	r.Procs, r.Visitors = l.count(process, process)
+	l.count(&r, process, process)
 	started := l.started(c.Init.Start)
 	r.Started = &started
 	dir, err := l.proc.Process(c.Init.PID)
@@ -209,17 +213,18 @@ func (l *lister) row(c *engine.Container) listed {
 }
 
 // count counts the processes of a container, and the visitors in its own pid
-// namespace.
-func (l *lister) count(of, at *pidtree.Process) (procs, visitors int) {
-	procs = 1
+// namespace, and gathers what let them in.
+func (l *lister) count(r *listed, of, at *pidtree.Process) {
+	r.Procs++
 	if at.Visitor && at.PIDNS == of.PIDNS {
-		visitors = 1
+		r.Visitors++
+		if at.Via != "" && !slices.Contains(r.Via, at.Via) {
+			r.Via = append(r.Via, at.Via)
+		}
 	}
 	for child := range l.tree.Children(at) {
-		p, v := l.count(of, child)
-		procs, visitors = procs+p, visitors+v
+		l.count(r, of, child)
 	}
-	return procs, visitors
 }
 
 // ticks is how many clock ticks of procfs a second has (USER_HZ), on every
@@ -246,7 +251,7 @@ func printList(w io.Writer, rows []listed, format string) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	head := []string{"NAME", "ENGINE", "STATE", "PID", "INIT", "PROCS", "VISITORS", "AGE"}
 	if format == "wide" {
-		head = append(head, "LEVEL", "PIDNS", "RESTART", "EXIT", "ID", "EXE")
+		head = append(head, "VIA", "LEVEL", "PIDNS", "RESTART", "EXIT", "ID", "EXE")
 	}
 	fmt.Fprintln(tw, strings.Join(head, "\t"))
 	for _, r := range rows {
@@ -263,10 +268,10 @@ func (r *listed) cells(wide bool) []string {
 		name = r.full
 	}
 	cells := []string{safetext.Escape(name), r.Engine, r.State, "-", "-", fmt.Sprint(r.Procs), fmt.Sprint(r.Visitors), "-"}
-	extra := []string{"-", "-", orElse(safetext.Escape(r.Restart), "-"), r.Exit.String(), safetext.Escape(r.ID), "-"}
+	extra := []string{orElse(strings.Join(r.Via, ", "), "-"), "-", "-", orElse(safetext.Escape(r.Restart), "-"), r.Exit.String(), safetext.Escape(r.ID), "-"}
 	if r.Init != nil {
 		cells[3], cells[4], cells[7] = fmt.Sprint(r.Init.PID), r.Init.Kind, age(time.Since(*r.Started))
-		extra[0], extra[1], extra[5] = fmt.Sprint(r.Level), fmt.Sprint(r.PIDNS.Ino), orElse(safetext.Escape(r.Init.Exe), "-")
+		extra[1], extra[2], extra[6] = fmt.Sprint(r.Level), fmt.Sprint(r.PIDNS.Ino), orElse(safetext.Escape(r.Init.Exe), "-")
 	}
 	if wide {
 		cells = append(cells, extra...)

@@ -45,7 +45,7 @@ func TestStoppedRow(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(b.String(), "\n")
-	if want := "web docker stopped - - 0 0 - - - on-failure:3 137 (memory) 3d77 -"; strings.Join(strings.Fields(lines[1]), " ") != want {
+	if want := "web docker stopped - - 0 0 - - - - on-failure:3 137 (memory) 3d77 -"; strings.Join(strings.Fields(lines[1]), " ") != want {
 		t.Errorf("%q, want %q", lines[1], want)
 	}
 }

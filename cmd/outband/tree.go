@@ -28,7 +28,9 @@ func (p *program) treeCommand() *cobra.Command {
 		Long: `Show the processes of all containers, or of one, nested as their pid namespaces
 are: with their numbers on every level, the host's first. Visitors, which came
 in from outside, are marked, and stand below the first process of the namespace
-that they are in; their parent is outside.
+that they are in; their parent is outside. What let them in is told by what that
+parent executes, where it is known (docker exec, nsenter …), and for Outband's
+own by the session.
 
 What a visitor left running when it ended has a new parent, the first process of
 the container. It is marked where it is in the cgroup of one of Outband's

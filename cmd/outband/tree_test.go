@@ -238,8 +238,9 @@ type node struct {
 	State     string   `json:"state"`
 	Container *string  `json:"container"`
 	Visitor   bool     `json:"visitor"`
-	Parent    int      `json:"parent"`  // the host's number; 0: none that can be seen
-	Started   uint64   `json:"started"` // clock ticks since boot
+	Via       string   `json:"via,omitempty"` // what let it in
+	Parent    int      `json:"parent"`        // the host's number; 0: none that can be seen
+	Started   uint64   `json:"started"`       // clock ticks since boot
 	Children  []node   `json:"children"`
 }
 
@@ -254,7 +255,7 @@ func nodes(t *forest) []node {
 func nodeOf(t *pidtree.Tree, p *pidtree.Process) node {
 	n := node{
 		PIDs: p.PIDs, Level: p.Level(), PIDNS: p.PIDNS, Comm: p.Comm, Args: p.Args(), Truncated: p.Truncated(), Silent: p.Silent, UID: p.UID,
-		State: string(p.State), Visitor: p.Visitor, Parent: p.Parent, Started: p.Start,
+		State: string(p.State), Visitor: p.Visitor, Via: p.Via, Parent: p.Parent, Started: p.Start,
 	}
 	if p.Container != "" {
 		n.Container = &p.Container
@@ -274,7 +275,7 @@ func TestAppendTree(t *testing.T) {
 	f := &forest{Tree: tree, roots: slices.Collect(tree.Roots())}
 	tree.Processes[0].Container = "docker:web"
 	tree.Processes[0].Cmdline = strings.Repeat("x", 4096)
-	tree.Processes[0].Silent = true
+	tree.Processes[0].Silent, tree.Processes[0].Via = true, "docker exec"
 	want, err := safetext.Marshal(nodes(f))
 	if err != nil || !bytes.Equal(want, appendTree(nil, f)) {
 		t.Errorf("%v\n%s\n%s", err, want, appendTree(nil, f))

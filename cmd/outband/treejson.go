@@ -50,6 +50,9 @@ func appendNode(dst []byte, t *pidtree.Tree, p *pidtree.Process) []byte {
 		dst = appendMembers(dst, named{p.Container})
 	}
 	dst = strconv.AppendBool(append(dst, `,"visitor":`...), p.Visitor)
+	if p.Via != "" {
+		dst = safetext.AppendJSON(append(dst, `,"via":`...), p.Via)
+	}
 	dst = strconv.AppendInt(append(dst, `,"parent":`...), int64(p.Parent), 10)
 	dst = strconv.AppendUint(append(dst, `,"started":`...), p.Start, 10)
 	dst = append(dst, `,"children":[`...)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -141,5 +142,24 @@ func (p *program) look(ctx context.Context) (*pidtree.Tree, []engine.Container, 
 			p.say("note: %s", line)
 		}
 	}
+	if err := tree.Explain(p.sessionNumbers); err != nil {
+		p.say("note: %v", err)
+	}
 	return tree, containers, err
+}
+
+// sessionNumbers are the numbers of the commands of all sessions that live.
+// Nothing is made where there are none.
+func (p *program) sessionNumbers() (all [][]int) {
+	if _, err := os.Lstat(p.runDir); err != nil {
+		return nil
+	}
+	live, err := p.records()
+	if err != nil {
+		p.say("note: %v", err)
+	}
+	for _, r := range live {
+		all = append(all, r.Pids)
+	}
+	return all
 }

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pidtree
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/outband/outband/internal/cgroup"
+	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/ns"
+)
+
+// launchers are programs that let processes into containers, by the names of
+// what their parents execute. Of some the engine says more: a shim is the same
+// for several.
+var launchers = map[string]struct {
+	via  string
+	shim bool
+}{
+	"nsenter": {"nsenter", false}, "lxc-attach": {"lxc-attach", false},
+	"runc": {"runc exec", false}, "crun": {"crun exec", false}, "youki": {"youki exec", false},
+	"incusd": {"incus exec", false}, "lxd": {"lxc exec", false},
+	"containerd-shim": {"containerd exec", true}, "containerd-shim-runc-v2": {"containerd exec", true}, "conmon": {"podman exec", true},
+}
+
+// engines are those whose name says more than that of the shim, by the beginning
+// of their containers' names.
+var engines = []string{"docker", "podman", "containerd"}
+
+// Explain finds out what let visitors in, as far as it can be told: from what the
+// kernel says of their parents and cgroups, from the engines' names of containers
+// (see Containers, which comes first), and from Outband's records: sessions, which
+// is asked where there are visitors, returns the numbers of the commands.
+func (t *Tree) Explain(sessions func() [][]int) error {
+	if !slices.ContainsFunc(t.Processes, func(p Process) bool { return p.Visitor && p.Level() > 0 }) {
+		return nil
+	}
+	proc, err := procfs.Open()
+	if err != nil {
+		return err
+	}
+	defer proc.Close()
+	t.explain(sessions(), func(pid int) string { return exeOf(proc, pid) }, func(pid int) []procfs.Group { return groupsOf(proc, pid) })
+	return nil
+}
+
+// exeOf is the name of the program that a process executes.
+func exeOf(proc *procfs.FS, pid int) string {
+	dir, err := proc.Process(pid)
+	if err != nil {
+		return ""
+	}
+	defer dir.Close()
+	exe, err := dir.Readlink("exe")
+	if err != nil { // not the reader's to know, or gone
+		return ""
+	}
+	return path.Base(strings.TrimSuffix(exe, " (deleted)"))
+}
+
+func (t *Tree) explain(sessions [][]int, exe func(pid int) string, groups func(pid int) []procfs.Group) {
+	names := map[ns.ID]string{} // of containers, by pid namespace
+	for i := range t.Processes {
+		if p := &t.Processes[i]; p.Inner() == 1 && p.PIDNS != 0 && p.Container != "" {
+			names[p.PIDNS] = p.Container
+		}
+	}
+	known := make([]bool, len(t.Processes))
+	var via func(i int) string
+	via = func(i int) string {
+		p := &t.Processes[i]
+		if known[i] || !p.Visitor || p.Level() == 0 {
+			return p.Via
+		}
+		known[i] = true
+		parent := t.parent(i)
+		switch {
+		case p.Container != "": // it is one of its own, in the other's pid namespace
+			p.Via, _, _ = strings.Cut(p.Container, ":")
+		case parent >= 0 && t.Processes[parent].Visitor && t.Processes[parent].Level() == p.Level():
+			p.Via = via(parent)
+		case slices.ContainsFunc(sessions, func(pids []int) bool { return slices.Equal(pids, p.PIDs) }), cgroup.InSession(groups(p.PID())):
+			p.Via = "outband"
+		case parent >= 0 && t.Processes[parent].Level() < p.Level():
+			p.Via = launched(exe(t.Processes[parent].PID()), names[p.PIDNS])
+		}
+		return p.Via
+	}
+	for i := range t.Processes {
+		via(i)
+	}
+}
+
+// launched says what let in a process whose parent executes exe, into a container
+// of this name.
+func launched(exe, container string) string {
+	l := launchers[exe]
+	if engine, _, _ := strings.Cut(container, ":"); l.shim {
+		engine, _, _ = strings.Cut(engine, "@")
+		if slices.Contains(engines, engine) {
+			return engine + " exec"
+		}
+	}
+	return l.via
+}
