@@ -34,6 +34,8 @@ type Rung string
 
 // The rungs, from the softest.
 const (
+	Freeze   Rung = "freeze"    // the only rung of Pause
+	Thaw     Rung = "thaw"      // what keeps it frozen lets go: the frozen hear nothing
 	Ask      Rung = "ask"       // the init, in its own words
 	AskAgain Rung = "ask-again" // in those that it does not put off
 	Press    Rung = "press"     // reboot(2) from within, Linux 3.4

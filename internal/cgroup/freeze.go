@@ -114,31 +114,19 @@ func Thaw(frozen []Freezer, mounts func() []procfs.Mount) error {
 }
 
 func (f Freezer) thaw(mounts func() []procfs.Mount) error {
-	root, file, word, state, done := (*os.File)(nil), "cgroup.freeze", "0", "cgroup.events", "frozen 0"
-	if f.V1 {
-		var err error
-		if root, err = openFreezer(mounts); err != nil {
-			return err
-		}
-		file, word, state, done = "freezer.state", "THAWED", "freezer.self_freezing", "0"
-	} else {
-		tree, err := OpenTree()
-		if err != nil {
-			return err
-		}
-		root = tree.root
-	}
-	defer root.Close()
-	w, err := openat(root, "."+f.Path+"/"+file, unix.O_WRONLY)
+	root, done, err := f.tell(mounts, "0", "THAWED")
 	if err != nil {
 		return err
 	}
-	_, err = w.WriteString(word)
-	if err = errors.Join(err, w.Close()); err != nil {
-		return err
+	defer root.Close()
+	if f.V1 { // it stays frozen by a group above it, which is not this one's to say
+		done = func() (bool, error) {
+			said, err := readGroup(root, f.Path, "freezer.self_freezing")
+			return said == "0", err
+		}
 	}
 	for until := time.Now().Add(thawBudget); time.Now().Before(until); time.Sleep(time.Millisecond) {
-		if said, err := readGroup(root, f.Path, state); err != nil || slices.Contains(strings.Split(said, "\n"), done) {
+		if ok, err := done(); err != nil || ok {
 			return err
 		}
 	}

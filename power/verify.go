@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package power
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/outband/outband"
+	"github.com/outband/outband/internal/safetext"
+)
+
+// verify makes sure that nothing is left, and looks for what brings it back. The
+// init has ended, so nothing here takes it back.
+func (s *Switch) verify(ctx context.Context, a Action, pressed outband.Button, began time.Time) (Result, error) {
+	r := Result{InitExit: s.box.exit(pressed), Took: time.Since(began)}
+	s.tell(Verify, "its init's pidfd", "%s", ended(r.InitExit))
+	left, err := s.box.left(ctx)
+	r.Left, r.Done = left, err == nil && len(left) == 0
+	s.tell(Verify, "its pid namespace", "%s", emptiness(left, err))
+	look := s.o.Look
+	switch {
+	case look != 0:
+	case a == Reboot:
+		look = lookReboot
+	default:
+		look = lookOff
+	}
+	if look > 0 {
+		s.tell(Verify, "whether it is back", "")
+		r.Back = s.box.back(ctx, look)
+		s.tell(Verify, "whether it is back", "%s", r.Back.describe(look))
+	}
+	if r.InitExit == "" { // it may be reaped by now
+		r.InitExit = s.box.exit(pressed)
+	}
+	if len(left) > 0 {
+		return r, stays(left)
+	}
+	return r, err
+}
+
+func ended(how string) string {
+	if how == "" {
+		return "it has ended"
+	}
+	return "it has ended: " + how
+}
+
+func emptiness(left []Process, err error) string {
+	switch {
+	case err != nil:
+		return fmt.Sprintf("could not be looked at: %v", err)
+	case len(left) == 0:
+		return "empty"
+	}
+	return fmt.Sprintf("%d processes are left", len(left))
+}
+
+// describe is a few words on what brought a container back.
+func (b *Back) describe(looked time.Duration) string {
+	if b == nil {
+		return "not within " + seconds(looked)
+	}
+	numbers := make([]string, len(b.PIDs))
+	for i, n := range b.PIDs {
+		numbers[i] = strconv.Itoa(n)
+	}
+	text := "it is back: its init is " + strings.Join(numbers, " ")
+	if b.By != "" {
+		text += ", started by " + safetext.Escape(b.By)
+	}
+	return text
+}
