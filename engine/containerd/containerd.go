@@ -28,49 +28,63 @@ func (Engine) Name() string { return "containerd" }
 func (Engine) Prefixes() []string { return []string{"pod"} }
 
 // List returns the tasks of each daemon that runs, and of those that are where
-// they are by default. What does not run has no task.
+// they are by default, and the containers that have no task.
 func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, error) {
-	states, err := stateDirs(ctx, h)
+	dirs, err := directories(ctx, h)
 	var all []engine.Container
-	for _, state := range states {
-		list, lerr := listState(h, state)
+	for _, d := range dirs {
+		list, lerr := listState(h, d.state)
+		list, serr := complete(h, d.data, list)
 		all = append(all, list...)
-		err = errors.Join(err, lerr)
+		err = errors.Join(err, lerr, serr)
 	}
 	return all, err
 }
 
-// stateDirs are the directories in which daemons keep their state: containerd's
-// own, Docker's, k3s's, and what running ones were told.
-func stateDirs(ctx context.Context, h *engine.Host) ([]string, error) {
-	dirs := []string{"/run/containerd", "/run/docker/containerd/daemon", "/run/k3s/containerd"}
-	add := func(dir string) {
-		if filepath.IsAbs(dir) && !slices.Contains(dirs, dir) {
-			dirs = append(dirs, dir)
-		}
+// daemon is where one keeps the state of what runs, and its data.
+type daemon struct{ state, data string }
+
+// directories are those of daemons: containerd's own, Docker's, k3s's, and what
+// running ones were told.
+func directories(ctx context.Context, h *engine.Host) ([]daemon, error) {
+	dirs := []daemon{
+		{"/run/containerd", "/var/lib/containerd"}, {"/run/docker/containerd/daemon", "/var/lib/docker/containerd/daemon"},
+		{"/run/k3s/containerd", "/var/lib/rancher/k3s/agent/containerd"},
 	}
 	daemons, err := h.Daemons(ctx, "containerd", 0)
 	for _, d := range daemons {
-		add(engine.Flag(d.Args, "--state"))
+		at := dirs[0]
+		told := func(state, data string) {
+			if filepath.IsAbs(state) {
+				at.state = state
+			}
+			if filepath.IsAbs(data) {
+				at.data = data
+			}
+		}
 		if config := engine.Flag(d.Args, "--config", "-c"); config != "" {
 			if b, err := h.ReadFile(config, 0); err == nil {
-				add(ParseConfig(string(b)))
+				told(ParseConfig(string(b), "state"), ParseConfig(string(b), "root"))
 			}
+		}
+		told(engine.Flag(d.Args, "--state"), engine.Flag(d.Args, "--root"))
+		if known := func(k daemon) bool { return k.state == at.state }; !slices.ContainsFunc(dirs, known) {
+			dirs = append(dirs, at)
 		}
 	}
 	return dirs, err
 }
 
-// ParseConfig returns the key "state" of config.toml, which stands before the
-// first table; "" if it does not say.
-func ParseConfig(text string) string {
+// ParseConfig returns a key of config.toml, "state" or "root", which stands before
+// the first table; "" if it does not say.
+func ParseConfig(text, want string) string {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if strings.HasPrefix(line, "[") {
 			break
 		}
 		key, value, ok := strings.Cut(line, "=")
-		if !ok || strings.TrimSpace(key) != "state" {
+		if !ok || strings.TrimSpace(key) != want {
 			continue
 		}
 		value = strings.TrimSpace(value)
@@ -163,10 +177,15 @@ func ParseSpec(b []byte) (pod string, err error) {
 	if a[podType] == "sandbox" {
 		name = "POD"
 	}
-	for _, part := range []string{a[podNamespace], a[podName], name} {
+	return joinPod(a[podNamespace], a[podName], name), nil
+}
+
+// joinPod is the name of a container of a pod; "" if it is none.
+func joinPod(namespace, pod, container string) string {
+	for _, part := range []string{namespace, pod, container} {
 		if part == "" || strings.Contains(part, "/") {
-			return "", nil
+			return ""
 		}
 	}
-	return a[podNamespace] + "/" + a[podName] + "/" + name, nil
+	return namespace + "/" + pod + "/" + container
 }

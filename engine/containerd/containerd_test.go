@@ -54,7 +54,7 @@ func TestParseConfig(t *testing.T) {
 		"state = \"/srv/state\"\n": "/srv/state", "version = 2\n  state='/a b'\n": "/a b", "": "", "state = 7": "", "[x]\nstate = \"/y\"": "",
 		"# state = \"/x\"\n": "", "states = \"/x\"": "",
 	} {
-		if got := ParseConfig(text); got != want {
+		if got := ParseConfig(text, "state"); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
@@ -89,7 +89,7 @@ func FuzzParseSpec(f *testing.F) {
 func FuzzParseConfig(f *testing.F) {
 	f.Add("state = \"/x\"")
 	f.Fuzz(func(t *testing.T, text string) {
-		if dir := ParseConfig(text); dir != "" && !slices.ContainsFunc(strings.Split(text, "\n"), func(l string) bool { return strings.Contains(l, "state") }) {
+		if dir := ParseConfig(text, "state"); dir != "" && !slices.ContainsFunc(strings.Split(text, "\n"), func(l string) bool { return strings.Contains(l, "state") }) {
 			t.Errorf("%q", dir)
 		}
 	})

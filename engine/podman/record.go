@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/outband/outband/engine"
+	"github.com/outband/outband/internal/bolt"
 	"github.com/outband/outband/internal/safetext"
 )
 
@@ -91,7 +92,7 @@ func exit(h *engine.Host, id string, place engine.Place) *engine.Exit {
 // afterwards counts for nothing.
 type database interface {
 	containers(each func(id string, config, state []byte)) error
-	unchanged() bool
+	Unchanged() bool
 }
 
 // A format is a file below the storage's directory, and how it is read.
@@ -104,8 +105,34 @@ type format struct {
 func formats() []format {
 	return []format{
 		{"db.sql", func(f io.ReaderAt) (database, error) { return openSQLite(f) }},
-		{"libpod/bolt_state.db", func(f io.ReaderAt) (database, error) { return openBolt(f) }},
+		{"libpod/bolt_state.db", openBolt},
 	}
+}
+
+// boltState is what Podman before 5 keeps its state in.
+type boltState struct{ *bolt.DB }
+
+func openBolt(f io.ReaderAt) (database, error) {
+	db, err := bolt.Open(f)
+	return boltState{db}, err
+}
+
+// containers calls each for every container: in the bucket "ctr" there is a bucket
+// for each id, in that "config" and "state".
+func (db boltState) containers(each func(id string, config, state []byte)) error {
+	all, ok, err := db.Find("ctr")
+	if err != nil || !ok {
+		return err
+	}
+	return db.Walk(all, func(one bolt.Pair) error {
+		node, err := one.Bucket()
+		if err != nil {
+			return err
+		}
+		values, err := db.Values(node)
+		each(string(one.Key), values["config"], values["state"])
+		return err
+	})
 }
 
 // readRecords returns what the database of a storage has of containers. None is fine:
@@ -158,7 +185,7 @@ func (d format) read(ctx context.Context, f io.ReaderAt, written func() bool) (a
 			all[id] = r
 		})
 		switch {
-		case !db.unchanged() || written():
+		case !db.Unchanged() || written():
 			all, err = nil, errWritten
 		case err == nil:
 			return all, bad

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"maps"
 	"math/rand/v2"
@@ -25,7 +26,11 @@ import (
 // unzipped returns a database of testdata.
 func unzipped(t testing.TB, path string) []byte {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", path+".gz"))
+	path = filepath.Join("testdata", path+".gz")
+	if strings.HasSuffix(path, "many.db.gz") {
+		path = filepath.Join("../../internal/bolt", path)
+	}
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,11 +221,16 @@ func TestWritten(t *testing.T) {
 
 // touch ends a transaction that changed nothing.
 func touch(db []byte) {
-	at := 16
-	if a, b := metaOf(db, 0), metaOf(db, 4096); b > a {
-		at += 4096
+	tx := func(at int) uint64 { return binary.LittleEndian.Uint64(db[at+16+48:]) }
+	newest := 0
+	if tx(4096) > tx(0) {
+		newest = 4096
 	}
-	setMeta(db[at:], max(metaOf(db, 0), metaOf(db, 4096))+1)
+	meta := db[newest+16:]
+	binary.LittleEndian.PutUint64(meta[48:], tx(newest)+1)
+	sum := fnv.New64a()
+	sum.Write(meta[:56])
+	binary.LittleEndian.PutUint64(meta[56:], sum.Sum64())
 }
 
 // A journal is a transaction that has not ended: told, and the containers are
@@ -261,31 +271,19 @@ func TestDamaged(t *testing.T) {
 
 // A tree that leads back to itself is left before long.
 func TestLoop(t *testing.T) {
-	loop := map[string]func(page []byte, id int){
-		"many.db": func(page []byte, id int) {
-			if page[8] == boltBranch {
-				binary.LittleEndian.PutUint64(page[boltHeader+8:], uint64(id)) // the first child
-			}
-		},
-		"many.sql": func(page []byte, id int) {
-			if page[0] == sqliteInterior {
-				binary.BigEndian.PutUint32(page[8:], uint32(id+1)) // the last child
-			}
-		},
+	b := unzipped(t, "many.sql")
+	for id := 2; id < len(b)/4096; id++ {
+		if b[id*4096] == sqliteInterior {
+			binary.BigEndian.PutUint32(b[id*4096+8:], uint32(id+1)) // the last child
+		}
 	}
-	for path, open := range many(t) {
-		b := unzipped(t, path)
-		for id := 2; id < len(b)/4096; id++ {
-			loop[path](b[id*4096:], id)
-		}
-		file := &changing{after: bytes.NewReader(b)}
-		db, err := open(file)
-		if err == nil {
-			err = db.containers(func(string, []byte, []byte) {})
-		}
-		if !errors.Is(err, ErrFormat) || file.reads < -20000 {
-			t.Errorf("%s: %v after %d reads", path, err, -file.reads)
-		}
+	file := &changing{after: bytes.NewReader(b)}
+	db, err := openSQLite(file)
+	if err == nil {
+		err = db.containers(func(string, []byte, []byte) {})
+	}
+	if !errors.Is(err, ErrFormat) || file.reads < -20000 {
+		t.Errorf("%v after %d reads", err, -file.reads)
 	}
 }
 

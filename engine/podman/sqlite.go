@@ -11,7 +11,7 @@ import (
 )
 
 // sqlite reads tables of a database of SQLite's, in which Podman since 4.8 keeps
-// its state. It takes no lock, see unchanged.
+// its state. It takes no lock, see Unchanged.
 //
 // https://www.sqlite.org/fileformat2.html has the format.
 type sqlite struct {
@@ -27,6 +27,9 @@ const (
 	sqliteHeader   = 100 // bytes, at the beginning of the first page
 	sqliteLeaf     = 13  // kinds of pages of tables
 	sqliteInterior = 5
+	maxRead        = 256 << 20 // bytes of a file
+	maxValue       = 16 << 20  // bytes of a row
+	maxDepth       = 20        // levels of a tree
 )
 
 // openSQLite reads the header.
@@ -51,8 +54,8 @@ func openSQLite(file io.ReaderAt) (*sqlite, error) {
 	return db, nil
 }
 
-// unchanged tells whether no transaction has ended since it was opened.
-func (db *sqlite) unchanged() bool {
+// Unchanged tells whether no transaction has ended since it was opened.
+func (db *sqlite) Unchanged() bool {
 	now := make([]byte, 4)
 	_, err := db.file.ReadAt(now, 24)
 	return err == nil && binary.BigEndian.Uint32(now) == db.change

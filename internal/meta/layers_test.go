@@ -27,6 +27,7 @@ const (
 // layers is where each package belongs. One that is not here fails the test.
 var layers = map[string]layer{
 	"internal/safetext": pure,
+	"internal/bolt":     pure,
 
 	"internal/sys":      kernel,
 	"internal/forkexec": kernel,

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package containerd
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/outband/outband/engine"
+	"github.com/outband/outband/internal/bolt"
+)
+
+// database is where containerd keeps what containers there are, below the directory
+// of its data.
+const database = "io.containerd.metadata.v1.bolt/meta.db"
+
+// complete adds to the containers that have a task what a daemon's database has of
+// them, and those that have none.
+func complete(h *engine.Host, data string, tasks []engine.Container) ([]engine.Container, error) {
+	f, err := h.Open(filepath.Join(data, database), 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return tasks, nil
+	}
+	if err != nil {
+		return tasks, err
+	}
+	defer f.Close()
+	all, err := readStored(f)
+	at := map[string]int{}
+	for i, c := range tasks {
+		at[c.Name] = i
+	}
+	for _, c := range all {
+		if i, ok := at[c.Name]; ok {
+			tasks[i].Restart, tasks[i].StopSignal = c.Restart, c.StopSignal
+		} else {
+			tasks = append(tasks, c)
+		}
+	}
+	return tasks, err
+}
+
+// How often a database is read that is being written, and after which pause.
+const attempts, pause = 5, 10 * time.Millisecond
+
+// readStored reads a database until nobody has written meanwhile.
+func readStored(f io.ReaderAt) (all []engine.Container, err error) {
+	for range attempts {
+		db, oerr := bolt.Open(f)
+		if err = oerr; err == nil {
+			if all, err = containers(db); err == nil && db.Unchanged() {
+				return all, nil
+			}
+		}
+		time.Sleep(pause)
+	}
+	if err == nil {
+		err = errWritten
+	}
+	return nil, err
+}
+
+// errWritten is a database that changes all the time.
+var errWritten = errors.New("its database is being written")
+
+// containers returns what is in the buckets v1, namespace, containers. Docker's own
+// are left to its adapter: it makes them anew for each start.
+func containers(db *bolt.DB) (all []engine.Container, err error) {
+	top, ok, err := db.Find("v1")
+	if err != nil || !ok {
+		return nil, err
+	}
+	err = db.Walk(top, func(space bolt.Pair) error {
+		if string(space.Key) == "moby" || !space.IsBucket() {
+			return nil
+		}
+		list, ok, err := db.Find("v1", string(space.Key), "containers")
+		if err != nil || !ok {
+			return err
+		}
+		return db.Walk(list, func(one bolt.Pair) error {
+			labels := map[string][]byte{}
+			l, ok, err := db.Find("v1", string(space.Key), "containers", string(one.Key), "labels")
+			if err == nil && ok {
+				labels, err = db.Values(l)
+			}
+			all = append(all, ofLabels(string(space.Key), string(one.Key), labels))
+			return err
+		})
+	})
+	return all, err
+}
+
+// ofLabels is a container that does not run, by what is written on it.
+func ofLabels(space, id string, labels map[string][]byte) engine.Container {
+	text := func(key string) string { return string(labels[key]) }
+	c := engine.Container{
+		Engine: "containerd", Name: space + "/" + id, ID: id, State: engine.Stopped,
+		StopSignal: engine.SignalName(text("io.containerd.image.config.stop-signal")),
+	}
+	if text("containerd.io/restart.status") == "running" {
+		if c.Restart = text("containerd.io/restart.policy"); c.Restart == "" {
+			c.Restart = "always"
+		}
+	}
+	name := text("io.kubernetes.container.name")
+	if text("io.cri-containerd.kind") == "sandbox" {
+		name = "POD"
+	}
+	if pod := joinPod(text("io.kubernetes.pod.namespace"), text("io.kubernetes.pod.name"), name); pod != "" {
+		c.Name, c.Pod = pod, true
+	}
+	return c
+}
