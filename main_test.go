@@ -27,7 +27,7 @@ import (
 // is one of them; each returns an exit code.
 func jobs() map[string]func(args []string) int {
 	return map[string]func([]string) int{
-		"__enter": enterJob, "__child": childJob, "__filters": filtersJob, "__fuse": fuseJob, "__own": ownJob, "__reuse": reuseJob,
+		"__enter": enterJob, "__child": childJob, "__filters": filtersJob, "__fuse": fuseJob, "__listen": listenJob, "__own": ownJob, "__reuse": reuseJob,
 	}
 }
 

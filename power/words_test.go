@@ -3,6 +3,7 @@
 package power
 
 import (
+	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -70,6 +71,8 @@ func TestWords(t *testing.T) {
 		{"systemd", known(t, "systemd"), Kill, "|"},
 		{"systemd of docker", with(known(t, "systemd"), "SIGTERM", true), Reboot, "SIGRTMIN+5 | SIGRTMIN+15"},
 		{"openrc", known(t, "openrc"), Reboot, "SIGINT |"},
+		{"sysvinit", known(t, "sysvinit"), Off, "write /run/initctl, write /dev/initctl |"},
+		{"sysvinit", known(t, "sysvinit"), Reboot, "write /run/initctl, write /dev/initctl | SIGINT"},
 		{"busybox", known(t, "busybox"), Halt, "SIGUSR1 |"},
 		{"tini", known(t, "tini"), Off, "SIGTERM |"},
 		{"tini", known(t, "tini"), Reboot, "|"},
@@ -131,5 +134,34 @@ func TestIdentify(t *testing.T) {
 	}
 	if i, err := Identify(t.Context(), target); err == nil {
 		t.Errorf("one that has ended: %+v", i)
+	}
+}
+
+// TestSay says the first word that can be said, and tells of those before it.
+func TestSay(t *testing.T) {
+	testutil.NoLeaks(t)
+	target, c := hold(t, throwaway.Spec{})
+	words := spoken([]inits.Word{
+		{FIFO: "/run/initctl", Record: "x", Signal: unix.SIGKILL}, {Modes: []inits.Mode{{Path: "/etc/runit/stopit", Mode: 0o100}}, Signal: unix.SIGKILL},
+		{Signal: unix.SIGTERM}, {Signal: unix.SIGKILL},
+	})
+	how, unsaid := say(t.Context(), target, words)
+	if how != "SIGTERM" || len(unsaid) != 2 || unsaid[0].How != "write /run/initctl, SIGKILL" {
+		t.Errorf("%q, %v", how, unsaid)
+	}
+	for _, u := range unsaid {
+		if !errors.Is(u.Err, outband.ErrNotSupported) {
+			t.Errorf("%s: %v", u.How, u.Err)
+		}
+	}
+	state, err := c.Wait(t.Context())
+	if err != nil || state.ExitCode() != 0 {
+		t.Errorf("after SIGTERM: %v, %v", state, err)
+	}
+	if how, unsaid = say(t.Context(), target, words); how != "" || len(unsaid) != 1 || !errors.Is(unsaid[0].Err, outband.ErrGone) {
+		t.Errorf("when it has ended: %q, %v", how, unsaid)
+	}
+	if how, unsaid = say(t.Context(), target, nil); how != "" || unsaid != nil {
+		t.Errorf("nothing: %q, %v", how, unsaid)
 	}
 }

@@ -42,6 +42,7 @@ var roles = map[string]func() error{
 	"noexec": roleNoExec,
 	"images": roleImages,
 	"fuse":   roleFuse,
+	"bound":  roleBound,
 }
 
 func TestMain(m *testing.M) {

@@ -46,6 +46,7 @@ var systemCalls = map[int64]systemCall{
 	unix.SYS_OPENAT:            {"openat", 4},
 	unix.SYS_PERSONALITY:       {"personality", 1},
 	unix.SYS_OPENAT2:           {"openat2", 4},
+	unix.SYS_FCHMODAT:          {"fchmodat", 3},
 	unix.SYS_PIDFD_OPEN:        {"pidfd_open", 2},
 	unix.SYS_PIDFD_SEND_SIGNAL: {"pidfd_send_signal", 4},
 	unix.SYS_PPOLL:             {"ppoll", 4},

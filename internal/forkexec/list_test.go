@@ -81,6 +81,13 @@ func reading() *program {
 	return assembleReader(r, 2500*time.Millisecond, f, f, f, f, f).program
 }
 
+// telling is the program that writes into a FIFO and sets a mode.
+func telling() *program {
+	w := &Telling{FIFO: "/run/initctl", Held: []int{10}, Record: "six", Modes: []Mode{{"/run/stopit", 0o100}}, UID: 100000, GID: 100000, Init: placeholder}
+	w.Root, w.Proc = placeholder, placeholder
+	return assembleTeller(w, 2500*time.Millisecond, placeholder, placeholder, placeholder).program
+}
+
 // terminalSpec has a terminal of the target's own.
 func terminalSpec() *Spec {
 	s := plainSpec()
@@ -99,7 +106,7 @@ func TestListings(t *testing.T) {
 	old.Modern = false
 	for name, lines := range map[string][]string{
 		"plain": List(plainSpec()), "confined": List(confinedSpec()), "shepherd": List(shepherdSpec()),
-		"filtered": List(filteredSpec()), "detached": List(detached), "old": List(old), "reading": list(reading()), "terminal": List(terminal),
+		"filtered": List(filteredSpec()), "detached": List(detached), "old": List(old), "reading": list(reading()), "telling": list(telling()), "terminal": List(terminal),
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join("testdata", name+".golden")

@@ -85,6 +85,7 @@ const (
 	StepRead
 	StepCompare
 	StepPress
+	StepTell
 	stepCount
 )
 
@@ -135,6 +136,7 @@ var stepNames = [stepCount]string{
 	StepRead:          "read a file",
 	StepCompare:       "compare pid namespaces",
 	StepPress:         "call reboot",
+	StepTell:          "tell the init",
 }
 
 func (s Step) String() string {

@@ -29,14 +29,21 @@ var ErrAbandoned = errors.New("the reading process waits in the kernel and canno
 // where what reads cannot be ended. It never takes much longer than until the
 // deadline, whatever the target does.
 func Read(ctx context.Context, r *Reading) ([]Content, error) {
-	deadline := r.Deadline
+	return apart(ctx, r.Deadline, len(r.Paths), func(timeout time.Duration, out, link, self *os.File) *builder {
+		return assembleReader(r, timeout, r.Root, r.Proc, out, link, self)
+	})
+}
+
+// apart runs what a guard and its child do and returns the n contents that they
+// tell; see Read.
+func apart(ctx context.Context, deadline time.Time, n int, assemble assembly) ([]Content, error) {
 	if d, ok := ctx.Deadline(); ok && (deadline.IsZero() || d.Before(deadline)) {
 		deadline = d
 	}
 	if deadline.IsZero() {
 		deadline = time.Now().Add(readLongest)
 	}
-	in, link, guard, err := startGuard(r, deadline)
+	in, link, guard, err := startGuard(assemble, deadline)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +51,7 @@ func Read(ctx context.Context, r *Reading) ([]Content, error) {
 	defer link.Close()
 	hangUp := func() { _ = sys.Control(link, func(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }) }
 	defer context.AfterFunc(ctx, hangUp)()
-	contents, err := receiveFiles(in, link, deadline.Add(2*abandonMS*time.Millisecond), len(r.Paths))
+	contents, err := receiveFiles(in, link, deadline.Add(2*abandonMS*time.Millisecond), n)
 	hangUp()
 	if !sys.Await(time.Now().Add(2*abandonMS*time.Millisecond), nil, link) {
 		_ = guard.Kill() // it was stopped
@@ -59,8 +66,12 @@ func Read(ctx context.Context, r *Reading) ([]Content, error) {
 	return nil, ErrDeadline
 }
 
+// assembly builds the program of a guard and its child. The guard has that much
+// time, tells on out, and sees the caller by link and the pidfd self.
+type assembly func(timeout time.Duration, out, link, self *os.File) *builder
+
 // startGuard starts a guard and returns the near ends of its pipe and link.
-func startGuard(r *Reading, deadline time.Time) (in, link *os.File, guard *process, err error) {
+func startGuard(assemble assembly, deadline time.Time) (in, link *os.File, guard *process, err error) {
 	self, err := sys.Self()
 	if err != nil {
 		return nil, nil, nil, err
@@ -77,7 +88,7 @@ func startGuard(r *Reading, deadline time.Time) (in, link *os.File, guard *proce
 		return nil, nil, nil, err
 	}
 	defer far.Close()
-	b := assembleReader(r, max(time.Until(deadline), 0), r.Root, r.Proc, out, far, self)
+	b := assemble(max(time.Until(deadline), 0), out, far, self)
 	data, err := b.program.link()
 	if err == nil {
 		guard, err = execute(data, b.files)

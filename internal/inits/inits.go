@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/outband/outband/internal/forkexec"
 	"github.com/outband/outband/internal/procfs"
 )
 
@@ -62,11 +63,8 @@ type Word struct {
 	Signal unix.Signal
 }
 
-// Mode is a file inside that exists, and what its mode is to be.
-type Mode struct {
-	Path string
-	Mode uint32
-}
+// Mode is a file inside and what its mode is to be.
+type Mode = forkexec.Mode
 
 // How names a word for people.
 func (w Word) How() string {

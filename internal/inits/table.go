@@ -109,7 +109,7 @@ func initctl(runlevel byte) []Word {
 func runit(reboot uint32) (words []Word) {
 	for _, dir := range []string{"/run/runit.", "/etc/runit/"} {
 		words = append(words, Word{
-			Modes:  []Mode{{dir + "reboot", reboot}, {dir + "stopit", 0o100}},
+			Modes:  []Mode{{Path: dir + "reboot", Mode: reboot}, {Path: dir + "stopit", Mode: 0o100}},
 			Signal: unix.SIGCONT,
 		})
 	}
