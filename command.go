@@ -233,15 +233,12 @@ func (c *Cmd) start(plan *Plan) error {
 	if err != nil {
 		return err
 	}
-	if c.streams, err = openStreams(c, plan.outside, spec.Root); err != nil {
+	if c.streams, err = openStreams(c, plan.outside); err != nil {
 		return err
 	}
-	spec.Stdin, spec.Stdout, spec.Stderr = c.streams.inside[0], c.streams.inside[1], c.streams.inside[2]
+	c.streams.into(spec)
 	spec.Terminal = c.terminalSpec(plan)
-	if err = c.launch(spec, plan); c.lostFilters(err) {
-		spec.Filters = 0
-		err = c.launch(spec, plan)
-	}
+	err = c.launchOrLose(spec, plan)
 	c.streams.closeInside()
 	if err != nil {
 		c.streams.abort()
@@ -249,49 +246,6 @@ func (c *Cmd) start(plan *Plan) error {
 	}
 	c.streams.relay(c)
 	return nil
-}
-
-// launch starts the session in a group of its own or, where the kernel refuses
-// that, be it only when it comes to it, in the target's.
-func (c *Cmd) launch(spec *forkexec.Spec, plan *Plan) error {
-	timeout := c.StartTimeout
-	if timeout == 0 {
-		timeout = startTimeout
-	}
-	spec.Deadline = time.Now().Add(timeout)
-	c.openGroup(spec, plan)
-	if c.group != nil {
-		err := c.startSession(spec)
-		if err == nil {
-			return nil
-		}
-		c.dropGroup((*cgroup.Session).GiveUp) // the joiner may hang: A13
-		var step *forkexec.Error
-		if !errors.As(err, &step) || step.Step != forkexec.StepForkJoiner {
-			return err
-		}
-		spec.Groups = nil
-	}
-	files, err := c.moveInto(spec, plan)
-	defer files.close()
-	if err != nil {
-		return err
-	}
-	return c.startSession(spec)
-}
-
-func (c *Cmd) startSession(spec *forkexec.Spec) (err error) {
-	c.session, err = forkexec.Start(c.ctx, spec)
-	return err
-}
-
-// held are files that are open while a session starts.
-type held []*os.File
-
-func (h held) close() {
-	for _, f := range h {
-		f.Close()
-	}
 }
 
 // spec turns a plan into what the processes on the way in have to do. The files
@@ -342,7 +296,8 @@ func (c *Cmd) spec(plan *Plan) (*forkexec.Spec, held, error) {
 		spec.V1 = tasks
 		files = append(files, tasks...)
 	}
-	return spec, files, nil
+	files, err := c.nullDevice(spec, files)
+	return spec, files, err
 }
 
 // Wait waits until the command has ended, all it left behind is gone, and its

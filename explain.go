@@ -102,6 +102,9 @@ func (c *Cmd) explainStep(step *forkexec.Error) error {
 	if step.Step == forkexec.StepDirectory {
 		return fmt.Errorf("working directory %q: %w", c.Dir, step.Err)
 	}
+	if step.Step == forkexec.StepNull {
+		return withHint(e, "a detached command needs the null device of its container")
+	}
 	if step.Step == forkexec.StepTerminal {
 		return withHint(e, "-T does without a terminal")
 	}

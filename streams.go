@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/outband/outband/internal/forkexec"
 	"github.com/outband/outband/internal/sys"
 )
 
@@ -33,7 +34,6 @@ func (b *buffer) Write(p []byte) (int, error) {
 type streams struct {
 	inside  [3]*os.File
 	outside [3]*os.File   // nil where nothing is relayed
-	nothing *os.File      // the target's null device, if it has one and a stream needs it
 	given   bool          // inside belongs to the caller (PassStreams)
 	stop    *os.File      // closed when the command has ended: stdin is read no more
 	stopped *os.File      // its other end
@@ -53,19 +53,18 @@ type streams struct {
 // command runs as, given by its numbers outside, so that it can open them again
 // (/dev/stderr).
 //
-// root is the target's root directory if it is open, else nil.
-func openStreams(c *Cmd, owner [2]uint32, root *os.File) (*streams, error) {
+// The null device is the target's own, opened on the way in.
+func openStreams(c *Cmd, owner [2]uint32) (*streams, error) {
 	s := &streams{input: make(chan struct{})}
 	var err error
 	switch {
 	case c.PassStreams:
 		err = s.pass(c)
-	case c.Detach:
-		err = s.detached(c.target, root)
+	case c.Detach: // it has nothing but the null device
 	case c.Terminal:
 		err = s.onTerminal(c, owner)
 	default:
-		err = s.pipes(c, owner, root)
+		err = s.pipes(c, owner)
 	}
 	if err != nil {
 		s.closeInside()
@@ -88,76 +87,41 @@ func (s *streams) pass(c *Cmd) error {
 	return nil
 }
 
-// detached gives a command that outlives the caller the null device.
-func (s *streams) detached(t *Target, root *os.File) error {
-	f, err := null(t, root)
-	if err != nil {
-		return withHint(fmt.Errorf("its /dev/null: %w", err), "a detached command needs the null device of its container")
-	}
-	s.inside = [3]*os.File{f, f, f}
-	return nil
-}
-
-// null opens the target's own null device.
-//
-// A9 (docs/threat-model.md): what the target calls /dev/null is opened only
-// when it is the null device.
-func null(t *Target, root *os.File) (*os.File, error) {
-	if root == nil {
-		var err error
-		if root, err = t.init.Dir.OpenLink("root"); err != nil {
-			return nil, t.readError("root directory", err)
+// pipes makes a pipe for each stream that is relayed.
+func (s *streams) pipes(c *Cmd, owner [2]uint32) (err error) {
+	if c.Stdin != nil {
+		if err := s.inputPipe(c, owner); err != nil {
+			return err
 		}
-		defer root.Close()
 	}
-	const device = 1<<8 | 3 // 1:3
-	return sys.OpenDevice(root, "dev/null", device)
-}
-
-// pipes makes a pipe for each stream that is relayed. What reads as empty or is
-// to be discarded gets the target's null device, if it has one.
-func (s *streams) pipes(c *Cmd, owner [2]uint32, root *os.File) (err error) {
-	if c.Stdin == nil || c.Stdout == nil || c.Stderr == nil {
-		s.nothing, _ = null(c.target, root) // without: pipes
+	if c.Stdout != nil {
+		if err := s.output(1, c.Stdout, owner); err != nil {
+			return err
+		}
 	}
-	if err := s.inputPipe(c, owner); err != nil {
-		return err
-	}
-	if err := s.output(1, c.Stdout, owner); err != nil {
-		return err
-	}
-	if c.Stderr == nil && c.Stdout == nil || same(c.Stdout, c.Stderr) {
+	if same(c.Stdout, c.Stderr) {
 		s.inside[2] = s.inside[1]
-	} else if err := s.output(2, c.Stderr, owner); err != nil {
-		return err
+	} else if c.Stderr != nil {
+		if err := s.output(2, c.Stderr, owner); err != nil {
+			return err
+		}
 	}
-	if s.outside != [3]*os.File{} {
-		s.stopped, s.stop, err = sys.Pipe()
+	if s.outside == [3]*os.File{} {
+		return nil
 	}
+	s.stopped, s.stop, err = sys.Pipe()
 	return err
 }
 
-// inputPipe makes the input; one that is empty is at its end.
+// inputPipe makes the input.
 func (s *streams) inputPipe(c *Cmd, owner [2]uint32) (err error) {
-	if c.Stdin == nil && s.nothing != nil {
-		s.inside[0] = s.nothing
-		return nil
-	}
 	_, file := c.Stdin.(*os.File)
 	s.inside[0], s.outside[0], err = pipe(owner, writeEnd, file)
-	if err == nil && c.Stdin == nil {
-		s.outside[0].Close()
-		s.outside[0] = nil
-	}
 	return err
 }
 
 // output makes stream i, to be relayed to dst.
 func (s *streams) output(i int, dst io.Writer, owner [2]uint32) (err error) {
-	if dst == nil && s.nothing != nil {
-		s.inside[i] = s.nothing
-		return nil
-	}
 	_, file := dst.(*os.File)
 	s.outside[i], s.inside[i], err = pipe(owner, readEnd, file)
 	return err
@@ -195,12 +159,17 @@ func pipe(owner [2]uint32, near int, file bool) (r, w *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe"), nil
 }
 
+// into makes the ends that go inside the command's.
+func (s *streams) into(spec *forkexec.Spec) {
+	spec.Stdin, spec.Stdout, spec.Stderr = s.inside[0], s.inside[1], s.inside[2]
+}
+
 // closeInside closes the ends that went inside.
 func (s *streams) closeInside() {
 	if s.given {
 		return
 	}
-	for _, f := range [...]*os.File{s.inside[0], s.inside[1], s.inside[2], s.nothing} {
+	for _, f := range [...]*os.File{s.inside[0], s.inside[1], s.inside[2]} {
 		if f != nil {
 			f.Close() // a second time where two are one, which is an error and no harm
 		}

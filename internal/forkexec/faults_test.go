@@ -64,6 +64,10 @@ func (x *target) thoroughSpec(v variant) (*Spec, func()) {
 		}
 		return f
 	}
+	device := open("/")
+	if !v.terminal {
+		s.Stdin, s.Null = nil, &Null{Root: device}
+	}
 	root, cwd, proc := open(fmt.Sprintf("/proc/%d/root", x.pid)), open(fmt.Sprintf("/proc/%d/cwd", x.pid)), open("/proc")
 	oom := 7
 	s.Root, s.Cwd, s.Proc, s.OOM, s.V1 = root, cwd, proc, &oom, []*os.File{x.null}
@@ -81,6 +85,7 @@ func (x *target) thoroughSpec(v variant) (*Spec, func()) {
 	s.Sched = Scheduling{Affinity: []uint64{1}, Policy: &SchedAttr{0, 3, 0}, IOPriority: &io, TimerSlack: &slack, Personality: &persona}
 	s.Filters, s.TargetPID = len(filters()), x.pid
 	return s, func() {
+		device.Close()
 		root.Close()
 		cwd.Close()
 		proc.Close()

@@ -60,7 +60,7 @@ func (b *builder) tracer() {
 	b.place(b.tracerL)
 	b.onFailure(b.tellL)
 	b.close(StepCloseFiles, num(0), num(1), num(2), num(fdLink), num(fdTool), b.groupParent, b.groupDir, b.link[1].value(),
-		b.target, b.root, b.cwd, b.proc)
+		b.target, b.root, b.cwd, b.proc, b.nullFile)
 	b.close(StepCloseFiles, append(b.v1, b.hold...)...)
 	b.prctl(StepTrace, unix.PR_SET_PDEATHSIG, num(int(unix.SIGKILL)))
 	b.ptrace(StepTrace, unix.PTRACE_SEIZE, b.joinerPID.value(), num(0), num(traceOptions))

@@ -26,6 +26,7 @@ func (b *builder) joining() {
 		b.childSignal(0)
 	}
 	b.tieToWarden()
+	b.null()
 	b.read()
 	b.settle()
 	b.takeIdentity(StepHostIdentity, StepHostIdentity, StepHostIdentity, b.spec.Before)

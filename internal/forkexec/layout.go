@@ -48,8 +48,8 @@ type builder struct {
 	spec  *Spec
 	files []*os.File // by descriptor
 
-	target, root, cwd, proc, groupParent, groupDir word
-	v1, hold                                       []word
+	target, root, cwd, proc, nullFile, groupParent, groupDir word
+	v1, hold                                                 []word
 
 	link          [2]variable // the sockets between warden (0) and joiner (1)
 	joiner        variable    // pidfd, in the warden
@@ -87,11 +87,20 @@ func assemble(spec *Spec, exec, link, tool *os.File) *builder {
 		spec:    spec,
 		files:   []*os.File{spec.Stdin, spec.Stdout, spec.Stderr, exec, link, tool},
 	}
+	for i, f := range b.files[:fdExec] {
+		if f == nil { // until it is the null device
+			b.files[i] = spec.Target
+		}
+	}
 	b.ops, b.data = make([]pendingOp, 0, usual), make([]byte, 0, 8<<10)
 	b.target = b.file(spec.Target)
 	b.root = b.file(spec.Root)
 	b.cwd = b.file(spec.Cwd)
 	b.proc = b.file(spec.Proc)
+	b.nullFile = num(noFD)
+	if spec.Null != nil && spec.Null.Root != spec.Root {
+		b.nullFile = b.file(spec.Null.Root)
+	}
 	b.groupParent, b.groupDir = b.file(nil), b.file(nil)
 	if spec.Groups != nil {
 		b.groupParent = b.file(spec.Groups.Parent)

@@ -54,6 +54,7 @@ func confinedSpec() *Spec {
 	io, slack, linux32 := 4<<13|7, uint64(70000), uint64(8)
 	s.Sched = Scheduling{Affinity: []uint64{3, 1}, Policy: &SchedAttr{3, -5, 0}, IOPriority: &io, TimerSlack: &slack, Personality: &linux32}
 	s.Filters, s.TargetPID = 2, 1234
+	s.Stdin, s.Null = nil, &Null{Root: placeholder}
 	return s
 }
 

@@ -51,6 +51,7 @@ const (
 	StepWatch
 	StepReport
 	StepReadFilters
+	StepNull
 	StepCgroup
 	StepKeyring
 	StepOOMScore
@@ -102,6 +103,7 @@ var stepNames = [stepCount]string{
 	StepWatch:         "watch the session",
 	StepReport:        "report to the caller",
 	StepReadFilters:   "read system call filters",
+	StepNull:          "open its /dev/null",
 	StepCgroup:        "join cgroup",
 	StepKeyring:       "join a new session keyring",
 	StepOOMScore:      "set oom_score_adj",

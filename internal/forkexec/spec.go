@@ -20,9 +20,10 @@ type Spec struct {
 	Env   []string
 
 	// Stdin, Stdout and Stderr become descriptors 0, 1 and 2; none may be nil,
-	// but those that a Terminal replaces.
+	// but those that a Terminal or a Null replaces.
 	Stdin, Stdout, Stderr *os.File
 	Terminal              *Terminal // nil: none
+	Null                  *Null     // nil: none
 
 	// Target is a pidfd of the task whose namespaces of the kinds in Join
 	// (CLONE_NEW* flags) are joined, all in one setns(2) (5.8).
@@ -37,7 +38,7 @@ type Spec struct {
 
 	Groups  *GroupTree // where sessions are tracked; nil: by a shepherd inside
 	V1      []*os.File // tasks files of cgroup v1 hierarchies to move into
-	Proc    *os.File   // a procfs of the caller's pid namespace, needed for OOMScore
+	Proc    *os.File   // a procfs of the caller's pid namespace, needed for OOM, Label and Null
 	OOM     *int       // oom_score_adj to take over; nil: as it is
 	Label   *Label     // of the LSM, needs Proc; nil: as it is
 	Sched   Scheduling // how the command is scheduled

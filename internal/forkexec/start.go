@@ -73,7 +73,7 @@ func start(ctx context.Context, spec Spec, modern bool) (*Session, error) {
 		return nil, err
 	}
 	defer desk.close()
-	if spec.Stdin == nil || spec.Stdout == nil || spec.Stderr == nil {
+	if spec.Null == nil && (spec.Stdin == nil || spec.Stdout == nil || spec.Stderr == nil) {
 		return nil, errNoStream
 	}
 	spec.Modern = modern

@@ -99,7 +99,7 @@ func (b *builder) forkJoiner() {
 	b.call(StepForkJoiner, unix.SYS_CLONE3, b.cloneArgs(flags, b.joiner, unix.SIGCHLD), num(cloneArgsSize)).into(pid)
 	b.ifSame(pid.value(), num(0), b.joinerL)
 	b.forkTracer(pid)
-	b.close(StepCloseFiles, num(0), num(1), num(2), num(fdExec), b.root, b.cwd, b.proc, b.link[1].value())
+	b.close(StepCloseFiles, num(0), num(1), num(2), num(fdExec), b.root, b.cwd, b.proc, b.nullFile, b.link[1].value())
 	b.close(StepCloseFiles, b.v1...)
 }
 

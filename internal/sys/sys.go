@@ -185,30 +185,6 @@ func ReapsByPidfd() bool {
 	return major > 6 || major == 6 && minor >= 15
 }
 
-// OpenDevice opens a character device below root, without following links, if
-// it has the number given (major<<8 | minor), and fails with ENXIO if it is
-// anything else, which is not opened then.
-func OpenDevice(root *os.File, path string, number uint64) (*os.File, error) {
-	const resolve = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
-	var fd int
-	var errno error
-	err := Control(root, func(at int) {
-		fd, errno = unix.Openat2(at, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolve})
-	})
-	if err = errors.Join(err, errno); err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, os.NewSyscallError("fstat", err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != number {
-		return nil, unix.ENXIO
-	}
-	return Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_RDWR|unix.O_NOCTTY)
-}
-
 // OpenPeer opens the other end of a pseudo-terminal by its master (TIOCGPTPEER,
 // 4.13), whose name would be looked up in the caller's mounts.
 func OpenPeer(master *os.File) (*os.File, error) {

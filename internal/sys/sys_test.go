@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -324,65 +323,6 @@ func TestRelease(t *testing.T) {
 	major, minor := sys.Release()
 	if want := fmt.Sprintf("%d.%d.", major, minor); !strings.HasPrefix(string(b), want) || major < 5 {
 		t.Errorf("%s of %s", want, b)
-	}
-}
-
-func TestOpenDevice(t *testing.T) {
-	testutil.NoLeaks(t)
-	root, err := os.Open("/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	const null, zero = 1<<8 | 3, 1<<8 | 5
-	f, err := sys.OpenDevice(root, "dev/null", null)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteString("x"); err != nil {
-		t.Error(err)
-	}
-	if b, err := io.ReadAll(f); err != nil || len(b) != 0 {
-		t.Errorf("%q, %v", b, err)
-	}
-	if f, err := sys.OpenDevice(root, "dev/null", zero); !errors.Is(err, unix.ENXIO) {
-		t.Errorf("null asked for as zero: %v, %v, want ENXIO", f, err)
-	}
-}
-
-// A9: whatever else is called dev/null is not opened. The fifo would hang an
-// open for writing, the device that is missing would fail otherwise.
-func TestOpenDeviceRefuses(t *testing.T) {
-	testutil.NoLeaks(t)
-	dir := t.TempDir()
-	path := func(name string) string { return filepath.Join(dir, name) }
-	err := errors.Join(
-		os.Mkdir(path("dev"), 0o755), os.WriteFile(path("file"), nil, 0o644), unix.Mkfifo(path("fifo"), 0o644),
-		os.Symlink("/dev/null", path("link")), os.Symlink("/dev", path("way")), os.Symlink("/proc/self/fd/0", path("magic")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	tests := []struct {
-		path string
-		want error
-	}{
-		{"file", unix.ENXIO}, {"fifo", unix.ENXIO}, {"dev", unix.ENXIO}, {"link", unix.ELOOP}, {"way/null", unix.ELOOP},
-		{"magic", unix.ELOOP}, {"nothing", unix.ENOENT}, {"/dev/null", unix.ENOENT}, {"../../../../../../dev/null", unix.ENOENT},
-	}
-	for _, test := range tests {
-		if f, err := sys.OpenDevice(root, test.path, 1<<8|3); !errors.Is(err, test.want) {
-			t.Errorf("%s: %v, %v, want %v", test.path, f, err, test.want)
-		}
-	}
-	root.Close()
-	if _, err := sys.OpenDevice(root, "file", 0); err == nil {
-		t.Error("closed: no error")
 	}
 }
 

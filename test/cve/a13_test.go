@@ -140,6 +140,42 @@ func swallow(f *os.File) {
 	}
 }
 
+// TestA13DeadNull enters a container whose /dev does not answer, with streams
+// that are the null device: an error in time, and nothing at all with streams
+// that are not.
+func TestA13DeadNull(t *testing.T) {
+	begin(t)
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		t.Skipf("skipped: needs FUSE: %v", err)
+	}
+	b := newBox(t, throwaway.Spec{}, rig.Attack("deadfs", "/dev"))
+	if said, ok := b.hear(); !ok || said != "ready" {
+		t.Fatalf("%q", said)
+	}
+	tool := rig.Build(t)
+	for _, flag := range []string{"-n", "-d"} {
+		r := tool.In(t).Run("enter", flag, b.pid(), "true")
+		if r.Code != 125 || r.Hung || !strings.Contains(r.Err, "does not respond") {
+			t.Errorf("%s: %+v", flag, r)
+		}
+	}
+	if r := tool.In(t).Run("enter", b.pid(), "true"); r.Code != 0 {
+		t.Errorf("with pipes: %+v", r)
+	}
+	patient := rig.Build(t, rig.Change{File: "command.go", Old: "startTimeout = 3 * time.Second", New: "startTimeout = time.Hour"})
+	s := patient.In(t).Start("enter", "-n", b.pid(), "true")
+	if rig.Within(5*time.Second, s.Ended) {
+		t.Errorf("the mutant ends as well: %+v", s.Wait())
+	}
+	if err := b.Close(); err != nil { // with it goes the file system, and who waits for it
+		t.Error(err)
+	}
+	// The cgroups of what was given up are the next entry's to sweep.
+	if r := tool.In(t).Run("enter", "-n", fmt.Sprint(testutil.Throwaway(t, throwaway.Spec{}).Pid()), "true"); r.Code != 0 {
+		t.Errorf("afterwards: %+v", r)
+	}
+}
+
 // TestA13Dead names a user of a container whose /etc does not answer. It is
 // told, and whoever waits in the kernel is waited for by nobody.
 func TestA13Dead(t *testing.T) {
