@@ -81,7 +81,6 @@ func compile(spec *Spec, exec, link, tool *os.File) (data []byte, files []*os.Fi
 }
 
 func assemble(spec *Spec, exec, link, tool *os.File) *builder {
-	const usual = 192 // ops of a session
 	b := &builder{
 		program: newProgram(spec.Faults),
 		spec:    spec,
@@ -92,7 +91,7 @@ func assemble(spec *Spec, exec, link, tool *os.File) *builder {
 			b.files[i] = spec.Target
 		}
 	}
-	b.ops, b.data = make([]pendingOp, 0, usual), make([]byte, 0, 8<<10)
+	b.makeRoom()
 	b.target = b.file(spec.Target)
 	b.root = b.file(spec.Root)
 	b.cwd = b.file(spec.Cwd)

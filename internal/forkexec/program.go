@@ -85,6 +85,13 @@ func newProgram(faults map[Step]unix.Errno) *program {
 	return p
 }
 
+// makeRoom makes room for a usual session, so that little is copied.
+func (p *program) makeRoom() {
+	p.ops, p.data = make([]pendingOp, 0, 256), make([]byte, 0, 12<<10)
+	p.blocks, p.relocs = make([]block, 0, 160), make([]reloc, 0, 64)
+	p.labels = append(make([]int, 0, 80), p.labels...)
+}
+
 // label makes a label that place puts somewhere, later or earlier.
 func (p *program) label() label {
 	p.labels = append(p.labels, -1)
@@ -202,38 +209,47 @@ func (p *program) link() ([]byte, error) { return p.linkAt(dataBase) }
 
 // linkAt is link for a program that lies at base.
 func (p *program) linkAt(base uint64) ([]byte, error) {
-	first := base + headerSize
-	dataStart := first + opSize*uint64(len(p.ops)+1)
+	dataStart := base + headerSize + opSize*uint64(len(p.ops)+1)
 	scratch := p.reserve(8)
-	out := make([]byte, headerSize, headerSize+opSize*(len(p.ops)+1)+len(p.data))
+	out := make([]byte, headerSize+opSize*(len(p.ops)+1)+len(p.data))
 	for i := range p.ops {
-		pending := &p.ops[i]
-		o := op{code: pending.code, step: pending.step}
-		for n, w := range pending.words {
-			o.args[n] = w.resolve(dataStart)
-			if w.indirect {
-				o.indirect |= 1 << n
-			}
-		}
-		if !pending.to.data {
-			pending.to = scratch
-		}
-		o.dst = pending.to.resolve(dataStart)
-		var err error
-		if o.ok, err = p.resolveLabel(pending.ok, i, first); err != nil {
+		if err := p.linkOp(i, out[headerSize+opSize*i:], dataStart, scratch); err != nil {
 			return nil, err
 		}
-		if o.err, err = p.resolveLabel(pending.err, i, first); err != nil {
-			return nil, err
-		}
-		out = o.append(out)
 	}
 	// Falling off the end is a defect of the program: it exits at once.
-	out = op{code: unix.SYS_EXIT_GROUP, args: [6]uint64{255}}.append(out)
+	end := out[headerSize+opSize*len(p.ops):]
+	op{code: unix.SYS_EXIT_GROUP, args: [6]uint64{255}}.put(end)
 	for _, r := range p.relocs {
 		binary.LittleEndian.PutUint64(p.data[r.at:], r.w.resolve(dataStart))
 	}
-	return append(out, p.data...), nil
+	copy(end[opSize:], p.data)
+	return out, nil
+}
+
+// linkOp writes op i to out as the interpreter reads it. What nobody wants goes
+// to scratch.
+func (p *program) linkOp(i int, out []byte, dataStart uint64, scratch word) (err error) {
+	pending, first := &p.ops[i], dataStart-opSize*uint64(len(p.ops)+1)
+	o := op{code: pending.code, step: pending.step}
+	for n, w := range pending.words {
+		o.args[n] = w.resolve(dataStart)
+		if w.indirect {
+			o.indirect |= 1 << n
+		}
+	}
+	if !pending.to.data {
+		pending.to = scratch
+	}
+	o.dst = pending.to.resolve(dataStart)
+	if o.ok, err = p.resolveLabel(pending.ok, i, first); err != nil {
+		return err
+	}
+	if o.err, err = p.resolveLabel(pending.err, i, first); err != nil {
+		return err
+	}
+	o.put(out)
+	return nil
 }
 
 // resolve turns an offset into an address.
@@ -257,15 +273,15 @@ func (p *program) resolveLabel(l label, i int, first uint64) (uint64, error) {
 	return first + opSize*uint64(index), nil
 }
 
-// append adds o as the interpreter reads it.
-func (o op) append(b []byte) []byte {
+// put writes o as the interpreter reads it.
+func (o op) put(b []byte) {
 	le := binary.LittleEndian
-	b = le.AppendUint64(b, uint64(o.code))
-	for _, a := range o.args {
-		b = le.AppendUint64(b, a)
+	b = b[:opSize]
+	le.PutUint64(b, uint64(o.code))
+	for i, a := range o.args {
+		le.PutUint64(b[8+8*i:], a)
 	}
-	for _, n := range [...]uint64{o.indirect, o.dst, o.ok, o.err, o.step} {
-		b = le.AppendUint64(b, n)
+	for i, n := range [...]uint64{o.indirect, o.dst, o.ok, o.err, o.step} {
+		le.PutUint64(b[56+8*i:], n)
 	}
-	return b
 }
