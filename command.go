@@ -91,14 +91,14 @@ type Cmd struct {
 	Process      *Process
 	ProcessState *ProcessState
 
-	target   *Target
-	ctx      context.Context
-	session  *forkexec.Session
-	group    *cgroup.Session
-	streams  *streams
-	finished chan struct{}
-	waited   bool
-	plan     *Plan
+	target  *Target
+	ctx     context.Context
+	session *forkexec.Session
+	group   *cgroup.Session
+	streams *streams
+	unwatch func() bool // stops to wait for the context; nil: nobody does
+	waited  bool
+	plan    *Plan
 }
 
 // Process is the command while it runs.
@@ -211,19 +211,10 @@ func (c *Cmd) Start() error {
 	if c.group != nil {
 		c.Process.group = c.group.Dir.Name()
 	}
-	c.finished = make(chan struct{})
 	if c.ctx.Done() != nil && !c.Detach {
-		go c.killWhenDone()
+		c.unwatch = context.AfterFunc(c.ctx, func() { _ = c.session.End() })
 	}
 	return nil
-}
-
-func (c *Cmd) killWhenDone() {
-	select {
-	case <-c.ctx.Done():
-		_ = c.session.End()
-	case <-c.finished:
-	}
 }
 
 // start carries the plan out.
@@ -311,7 +302,9 @@ func (c *Cmd) Wait() error {
 	}
 	c.waited = true
 	status, err := c.session.Wait()
-	close(c.finished)
+	if c.unwatch != nil {
+		c.unwatch()
+	}
 	if errors.Is(err, forkexec.ErrWardenLost) {
 		c.endGroup() // the warden cannot
 	}

@@ -41,11 +41,9 @@ func (c *Cmd) lostNull(err error) bool {
 // that is at its end, and output that is read and discarded.
 func (s *streams) instead(c *Cmd, owner [2]uint32) error {
 	if s.inside[0] == nil {
-		if err := s.inputPipe(c, owner); err != nil {
+		if err := s.emptyInput(c, owner); err != nil {
 			return err
 		}
-		s.outside[0].Close()
-		s.outside[0] = nil
 	}
 	for i := 1; i < len(s.inside); i++ {
 		if s.inside[i] == nil {

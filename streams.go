@@ -89,10 +89,15 @@ func (s *streams) pass(c *Cmd) error {
 
 // pipes makes a pipe for each stream that is relayed.
 func (s *streams) pipes(c *Cmd, owner [2]uint32) (err error) {
-	if c.Stdin != nil {
-		if err := s.inputPipe(c, owner); err != nil {
-			return err
-		}
+	switch {
+	case c.Stdin == nil:
+	case isNull(c.Stdin):
+		err = s.emptyInput(c, owner)
+	default:
+		err = s.inputPipe(c, owner)
+	}
+	if err != nil {
+		return err
 	}
 	if c.Stdout != nil {
 		if err := s.output(1, c.Stdout, owner); err != nil {
@@ -118,6 +123,29 @@ func (s *streams) inputPipe(c *Cmd, owner [2]uint32) (err error) {
 	_, file := c.Stdin.(*os.File)
 	s.inside[0], s.outside[0], err = pipe(owner, writeEnd, file)
 	return err
+}
+
+// emptyInput makes an input that is at its end.
+func (s *streams) emptyInput(c *Cmd, owner [2]uint32) error {
+	err := s.inputPipe(c, owner)
+	if err == nil {
+		s.outside[0].Close()
+		s.outside[0] = nil
+	}
+	return err
+}
+
+// isNull tells whether src is the caller's null device, from which nothing needs
+// to be moved.
+func isNull(src io.Reader) bool {
+	f, ok := src.(*os.File)
+	if !ok {
+		return false
+	}
+	var st unix.Stat_t
+	var err error
+	cerr := sys.Control(f, func(fd int) { err = unix.Fstat(fd, &st) })
+	return cerr == nil && err == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 }
 
 // output makes stream i, to be relayed to dst.
