@@ -219,12 +219,14 @@ type scale struct {
 	held   int           // sessions that are open at once
 	spaces int           // pid namespaces for the tree
 	trees  int           // rounds of that
+	crowd  int           // processes of a container that is ended
+	ends   int           // rounds of that
 }
 
 func scaleOf(o options) scale {
 	if o.quick {
-		return scale{rounds: 3, paused: 1, pause: 20 * time.Millisecond, batch: 3, heap: 64, volume: 32 << 20, held: 4, spaces: 20, trees: 2}
+		return scale{rounds: 3, paused: 1, pause: 20 * time.Millisecond, batch: 3, heap: 64, volume: 32 << 20, held: 4, spaces: 20, trees: 2, crowd: 20, ends: 2}
 	}
 	return scale{rounds: max(o.rounds, 1), paused: max(o.rounds/10, 1), pause: 300 * time.Millisecond,
-		batch: 20, heap: 1024, volume: 1 << 30, held: 32, spaces: 500, trees: max(o.rounds/6, 1)}
+		batch: 20, heap: 1024, volume: 1 << 30, held: 32, spaces: 500, trees: max(o.rounds/6, 1), crowd: 1000, ends: max(o.rounds/15, 1)}
 }

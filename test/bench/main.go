@@ -10,7 +10,7 @@
 // root and a machine that has nothing else to do.
 //
 // Files: contest.go who takes turns and what is claimed of it; cli.go,
-// library.go, relay.go, scale.go the contests; memory.go what is measured once;
+// library.go, relay.go, scale.go, power.go the contests; memory.go what is measured once;
 // terminal.go what a terminal feels like; lab.go and oci.go the containers; worker.go and floor.c the processes that
 // run in loops; stats.go, report.go, chart.go what comes out.
 package main
@@ -114,6 +114,9 @@ func (l *lab) contests(ctx context.Context, o options) ([]*contest, error) {
 	all := append(append(l.cliContests(s), library...), l.relayContest(s))
 	if tree := l.treeContest(ctx, s); tree != nil {
 		all = append(all, tree)
+	}
+	if ends := l.powerContest(s); ends != nil {
+		all = append(all, ends)
 	}
 	return all, nil
 }

@@ -59,13 +59,17 @@ func (l *lab) figures(ctx context.Context, o options) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append([]figure{
+	ends, err := l.powerFigures(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return append(append([]figure{
 		{"peak memory of `outband enter`", peaks[0] / 1024, 12, "MiB", peak},
 		{"memory of a warden", held[0], 0, "KiB", sessions + ", the largest"},
 		{"memory of the caller per session", held[1], 0, "KiB", sessions + ", growth divided by their number"},
 		{"both together", held[0] + held[1], 1024, "KiB", "the sum"},
 		{"size of the binary", float64(info.Size()) / 1e6, 8, "MB", "CGO_ENABLED=0 go build -trimpath -ldflags '-s -w'"},
-	}, terminal...), nil
+	}, terminal...), ends...), nil
 }
 
 // ask runs one of the helpers of this program and returns the numbers it prints.
