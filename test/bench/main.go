@@ -10,9 +10,10 @@
 // root and a machine that has nothing else to do.
 //
 // Files: contest.go who takes turns and what is claimed of it; cli.go,
-// library.go, relay.go, scale.go, power.go the contests; memory.go what is measured once;
-// terminal.go what a terminal feels like; lab.go and oci.go the containers; worker.go and floor.c the processes that
-// run in loops; stats.go, report.go, chart.go what comes out.
+// library.go, relay.go, scale.go, power.go the contests; memory.go what is measured
+// once; terminal.go what a terminal feels like; names.go what a name costs; lab.go
+// and oci.go the containers; worker.go and floor.c the processes that run in loops;
+// stats.go, report.go, chart.go what comes out.
 package main
 
 import (
@@ -28,9 +29,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband/internal/throwaway"
+	engines "github.com/outband/outband/test/lab"
 )
 
 func main() {
+	engines.Main(os.Args)
 	throwaway.Main(os.Args) // does not return if this is the first process of a container
 	if helper := helpers()[first(os.Args[1:])]; helper != nil {
 		if err := helper(os.Args[2:]); err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,7 +36,7 @@ type figure struct {
 	how   string
 }
 
-// figures measures memory, size and how a terminal feels.
+// figures measures memory, size, how a terminal feels, and what names cost.
 func (l *lab) figures(ctx context.Context, o options) ([]figure, error) {
 	s := scaleOf(o)
 	info, err := os.Stat(l.outband)
@@ -63,13 +64,17 @@ func (l *lab) figures(ctx context.Context, o options) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(append([]figure{
+	names, err := l.nameFigures(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat([]figure{
 		{"peak memory of `outband enter`", peaks[0] / 1024, 12, "MiB", peak},
 		{"memory of a warden", held[0], 0, "KiB", sessions + ", the largest"},
 		{"memory of the caller per session", held[1], 0, "KiB", sessions + ", growth divided by their number"},
 		{"both together", held[0] + held[1], 1024, "KiB", "the sum"},
 		{"size of the binary", float64(info.Size()) / 1e6, 8, "MB", "CGO_ENABLED=0 go build -trimpath -ldflags '-s -w'"},
-	}, terminal...), ends...), nil
+	}, terminal, ends, names), nil
 }
 
 // ask runs one of the helpers of this program and returns the numbers it prints.

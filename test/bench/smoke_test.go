@@ -13,9 +13,11 @@ import (
 	"testing"
 
 	"github.com/outband/outband/internal/testutil"
+	engines "github.com/outband/outband/test/lab"
 )
 
 func TestMain(m *testing.M) {
+	engines.Main(os.Args)
 	if helper := helpers()[first(os.Args[1:])]; helper != nil {
 		if err := helper(os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
@@ -31,7 +33,7 @@ func TestMain(m *testing.M) {
 func TestQuick(t *testing.T) {
 	testutil.RequireRoot(t)
 	for name, pkg := range map[string]string{
-		"busybox": "busybox-static", "nsenter": "util-linux", "runc": "runc", "crun": "crun", "cc": "gcc", "go": "golang",
+		"busybox": "busybox-static", "nsenter": "util-linux", "runc": "runc", "crun": "crun", "dockerd": "docker.io", "cc": "gcc", "go": "golang",
 	} {
 		testutil.RequireCommand(t, name, pkg)
 	}
@@ -53,7 +55,7 @@ func TestQuick(t *testing.T) {
 		"| Command line | outband / nsenter |", "| Command line, with pauses | outband / nsenter |",
 		"runc exec |", "crun exec |", "| Library | library / C floor |", "| Library, with pauses | library, large heap / C floor |",
 		"| Tree | outband tree / C loop on two threads |", "| Tree | outband tree / lsns |", "| Power | power.Kill / cgroup.kill |", "| end of an init to its report |",
-		"| Relay | outband enter … cat / cat |", "peak memory", "size of the binary", "| key to echo, added |", "| prompt of a session on a terminal |", "CPUs", "go run ./test/bench",
+		"| Relay | outband enter … cat / cat |", "peak memory", "size of the binary", "| key to echo, added |", "| prompt of a session on a terminal |", "`enter docker:NAME`, added", "completion of names", "CPUs", "go run ./test/bench",
 	} {
 		if !strings.Contains(string(page), part) {
 			t.Errorf("benchmarks.md lacks %q:\n%s", part, page)
