@@ -55,31 +55,36 @@ type leftFacts struct {
 	Waits string `json:"waits"`
 }
 
-// event shows what happened on a rung.
+// event takes in what happens on a rung: that it is taken, upon which the line of
+// progress says so, and what came of it, which gets a line that stays.
 func (l *ladder) event(e power.Event) {
 	l.line.print(func() {
-		l.last = e
-		if l.json {
-			_ = printJSON(l.w, rungFacts{e.At.UTC(), e.Rung, e.How, e.Result})
-			return
+		if e.Result == "" || l.last.Rung != e.Rung || l.last.How != e.How {
+			l.last = e
 		}
-		fmt.Fprintf(l.w, "%8.3fs  %-9s  %-22s  %s\n", max(0, e.At.Sub(l.start)).Seconds(), e.Rung, safetext.Escape(e.How), safetext.Escape(e.Result))
+		at := l.last.At
+		switch {
+		case e.Result == "":
+		case l.json:
+			_ = printJSON(l.w, rungFacts{at.UTC(), e.Rung, e.How, e.Result})
+		default:
+			fmt.Fprintf(l.w, "%8.3fs  %-9s  %-22s  %s\n", max(0, at.Sub(l.start)).Seconds(), e.Rung, safetext.Escape(e.How), safetext.Escape(e.Result))
+		}
 	})
 }
 
 // waiting is the line of progress: what was done last, and for how long it has
 // been waited.
 func (l *ladder) waiting() string {
-	if l.last.At.IsZero() {
+	if l.last.Result != "" || l.last.At.IsZero() {
 		return ""
 	}
-	since := time.Since(l.last.At).Truncate(time.Second)
-	if since < time.Second {
-		return ""
-	}
-	text := fmt.Sprintf("%s: %s (%s), %v", l.name, l.last.Rung, safetext.Escape(l.last.How), since)
-	if l.last.Rung == power.Ask || l.last.Rung == power.AskAgain {
+	text := fmt.Sprintf("%s: %s (%s), %v", l.name, l.last.Rung, safetext.Escape(l.last.How), time.Since(l.last.At).Truncate(time.Second))
+	if l.last.Rung == power.Ask {
 		text += fmt.Sprintf(" of %v", l.grace)
+	}
+	if l.last.Rung == power.Verify {
+		return text
 	}
 	return text + "; ^C leaves it as it is"
 }

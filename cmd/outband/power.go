@@ -44,18 +44,23 @@ func (p *program) powerCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "power TARGET [" + strings.Join(words, "|") + "]",
 		Short: "Show and throw the power switch of a container",
-		Long: `Show the power switch of a container: what its init is, who starts it again, and
-what the container's own engine can do. on starts one that does not run.
+		Long: `Throw the power switch of a container. off, reboot and halt go up rungs, each
+shown as it is taken: the init is asked in its own words, asked harder, pressed
+(reboot(2) from within its pid namespace), and killed with all that is in there.
+It is done when nothing is left in the pid namespace; whether something brought
+the container back is looked at and told. Without a word: status.
 
---through-engine has the engine's own command do it, so that it knows that it was
-asked for. Other ways than the engine's are not built in yet. Without a word:
-status.
+Refused before anything is done where the container's engine would undo it, as a
+restart policy does with off; --through-engine has the engine's own command do
+it, --anyway goes on. on is always the engine's.
 
 Exit code: 0 done; 1 failed; 2 usage; 3 no such container, or ambiguous; 4
 refused; 124 not done in time; 130 by ^C, which leaves the container as it is.`,
 		Example: `  outband power web
-  outband power web on
-  outband power docker:web off --through-engine --grace 2m`,
+  outband power web reboot
+  outband power web off --grace 2m
+  outband power docker:web off --through-engine
+  outband power 1234 off --force`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			f.graceSet = c.Flags().Changed("grace")
@@ -107,12 +112,22 @@ func (p *program) power(f *powerFlags, name, word string) error {
 	} else if err == nil {
 		err = s.throw(ctx)
 	}
+	return s.interrupted(ctx, word, err)
+}
+
+// interrupted tells where an action stood when outband was told to end.
+func (s *switching) interrupted(ctx context.Context, word string, err error) error {
 	var by *signalError
-	if cause := context.Cause(ctx); err != nil && errors.As(cause, &by) {
-		p.say("power %s %s: %v: it is left as it is", name, word, by)
-		return exitStatus(128 + int(by.sig))
+	if err == nil || !errors.As(context.Cause(ctx), &by) {
+		return err
 	}
-	return err
+	stood := err.Error()
+	var at *power.StoodError
+	if errors.As(err, &at) {
+		stood = fmt.Sprintf("its init still runs and is left as it is; the last rung was %s (%s)", at.Rung, at.How)
+	}
+	s.say("power %s %s: %v: %s", s.name, word, by, stood)
+	return exitStatus(128 + int(by.sig))
 }
 
 // signalError is the signal that ended the waiting.

@@ -18,6 +18,7 @@ import (
 	"github.com/outband/outband"
 	"github.com/outband/outband/engine"
 	"github.com/outband/outband/internal/safetext"
+	"github.com/outband/outband/internal/throwaway"
 	"github.com/outband/outband/power"
 )
 
@@ -176,5 +177,64 @@ func TestUntilSignal(t *testing.T) {
 	var by *signalError
 	if !errors.As(context.Cause(ctx), &by) || by.sig != unix.SIGTERM {
 		t.Errorf("%v", context.Cause(ctx))
+	}
+}
+
+// system is a container whose init is a shell's script.
+func system(t *testing.T, script string) *throwaway.Container {
+	t.Helper()
+	c, err := throwaway.Start(t.Context(), shellSystem("box", script))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := attendInit(c); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestPowerTerminal: at a terminal there is a line that says what is waited for,
+// and since when. ^C leaves the container as it is, takes the line away, and says
+// where it stood. Without the erasing of end the last line would stand behind it.
+func TestPowerTerminal(t *testing.T) {
+	c := system(t, `trap : TERM; while :; do sleep 0.05; done`)
+	run := t.TempDir()
+	name := strconv.Itoa(c.Pid())
+	d := sit(t, run, nil, "outband", "--run-dir", run, "power", name, "off")
+	d.see(name + ": ask (SIGTERM), 1s of 30s; ^C leaves it as it is")
+	d.press("\x03")
+	if got := d.code(); got != 130 {
+		t.Errorf("exit code %d", got)
+	}
+	given := "given up: its init still runs, and stays as it is\r\n"
+	d.until("it is not said", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return strings.Contains(d.shown.String(), given) })
+	d.mu.Lock()
+	var screen sheet
+	_, _ = screen.Write([]byte("the line with ^C leaves" + d.shown.String()))
+	d.mu.Unlock()
+	if text := screen.text(); strings.Contains(text, "^C leaves") {
+		t.Errorf("the line of progress is left: %q", text)
+	}
+	d.see(given)
+	d.see("interrupted by SIGINT: its init still runs and is left as it is; the last rung was ask (SIGTERM)\r\n")
+	if err := c.Signal(0); err != nil {
+		t.Errorf("the container: %v", err)
+	}
+	log, err := os.ReadFile(filepath.Join(run, "audit.jsonl"))
+	if err != nil || !strings.Contains(string(log), `"how":"not done","error":"off: given up while its init still ran`) {
+		t.Errorf("%v: %s", err, log)
+	}
+}
+
+// TestPowerPiped: what is no terminal gets no line of progress, nor what comes of
+// one.
+func TestPowerPiped(t *testing.T) {
+	c := system(t, `trap : TERM; while :; do sleep 0.05; done`)
+	cmd := exec.Command(os.Args[0], "--run-dir", t.TempDir(), "power", strconv.Itoa(c.Pid()), "off", "--grace", "600ms")
+	cmd.Args[0] = "outband"
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.ContainsAny(string(out), "\r\x1b") || !strings.Contains(string(out), "its init ended with SIGINT") {
+		t.Errorf("%v: %q", err, out)
 	}
 }

@@ -49,8 +49,13 @@ func (s *switching) allowed() error {
 		return nil // the engine knows its own
 	case s.target == nil:
 		return fmt.Errorf("%w: %s", outband.ErrNotRunning, s.container.FullName())
-	case len(s.target.PIDs()) < 2: // never the caller's own pid namespace
-		return fmt.Errorf("%w: its processes are in the pid namespace of the caller", outband.ErrOwnNamespace)
+	}
+	// A32 (docs/threat-model.md): never the caller's own pid namespace, before
+	// anything else is thought of.
+	if err := s.target.Powered(); err != nil {
+		return fmt.Errorf("%w: %w", errRefused, err)
+	}
+	switch {
 	case s.anyway || s.action == power.Pause || s.action == power.Resume:
 		return nil
 	case s.unsure:
@@ -73,8 +78,6 @@ func (s *switching) act(ctx context.Context) (*power.Result, error) {
 // ended tells whether the end is the one that was asked for.
 func (s *switching) ended(r *power.Result) error {
 	switch {
-	case !r.Done && len(r.Left) > 0:
-		return fmt.Errorf("%w: %d processes do not end; they wait in the kernel", outband.ErrDeadline, len(r.Left))
 	case !r.Done:
 		return fmt.Errorf("%w: it has not ended", outband.ErrDeadline)
 	case s.anyway:

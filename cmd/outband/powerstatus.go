@@ -24,10 +24,10 @@ type powerFacts struct {
 }
 
 type powerInit struct {
-	PID  int    `json:"pid"`
-	PIDs []int  `json:"pids"`
-	Kind string `json:"kind"`
-	Exe  string `json:"exe"`
+	PID      int    `json:"pid"`
+	PIDs     []int  `json:"pids"`
+	Kind     string `json:"kind"`
+	Evidence string `json:"evidence"`
 }
 
 // status shows the switch.
@@ -42,7 +42,7 @@ func (s *switching) status(ctx context.Context) error {
 	tw := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(tw, "state\t%s\n", facts.State)
 	if i := facts.Init; i != nil {
-		fmt.Fprintf(tw, "init\t%s\n", strings.TrimSpace(fmt.Sprintf("%s  %s  %s", arrows(i.PIDs), i.Kind, safetext.Escape(i.Exe))))
+		fmt.Fprintf(tw, "init\t%s  %s: %s\n", arrows(i.PIDs), i.Kind, safetext.Escape(i.Evidence))
 	}
 	fmt.Fprintf(tw, "restarts\t%s\n", safetext.Escape(facts.Restarts))
 	fmt.Fprintf(tw, "can\t%s\n", orElse(actionWords(facts.Can), "-"))
@@ -60,61 +60,28 @@ func actionWords(actions []power.Action) string {
 
 func (s *switching) powerFacts(ctx context.Context) (*powerFacts, error) {
 	facts := &powerFacts{State: string(engine.Stopped), Restarts: restarts(s.container), Can: []power.Action{}, ThroughEngine: []power.Action{}}
+	open := []power.Action{power.On}
 	if s.target != nil {
-		if err := s.seen(ctx, facts); err != nil {
+		st, err := power.New(s.target, s.options()).Status(ctx)
+		if err != nil {
 			return nil, err
 		}
+		if st.Stopped {
+			s.say("note: the container's init is stopped by a signal (SIGSTOP): what it would do waits")
+		}
+		facts.State, open = string(st.State), st.Can
+		facts.Init = &powerInit{st.Init.PID, st.Init.PIDs, st.Init.Kind, st.Init.Evidence}
 	}
-	for _, a := range powerActions() {
-		if !fits(facts.State, a) {
-			continue
-		}
-		s.action = a
-		if s.target != nil && s.allowed() == nil {
-			facts.Can = append(facts.Can, a)
-		}
-		if _, err := power.Through(s.container, a, 0); err == nil {
+	for _, a := range open {
+		_, err := power.Through(s.container, a, 0)
+		if err == nil {
 			facts.ThroughEngine = append(facts.ThroughEngine, a)
 		}
-	}
-	if s.target == nil {
-		facts.Can = facts.ThroughEngine
+		if s.action = a; a == power.On && err == nil || a != power.On && s.allowed() == nil {
+			facts.Can = append(facts.Can, a)
+		}
 	}
 	return facts, nil
-}
-
-// seen adds what the kernel shows of one that runs.
-func (s *switching) seen(ctx context.Context, facts *powerFacts) error {
-	seen, err := s.target.Inspect()
-	if err != nil {
-		return err
-	}
-	init, err := power.Identify(ctx, s.target)
-	if err != nil {
-		return err
-	}
-	facts.State = string(s.container.State)
-	if s.container.State == engine.Running && seen.State == string(engine.Paused) {
-		facts.State = seen.State
-	}
-	if seen.State == "stopped" {
-		s.say("note: the container's init is stopped by a signal: what it would do waits")
-	}
-	facts.Init = &powerInit{seen.Init.PID, seen.Init.PIDs, init.Kind, init.Exe}
-	return nil
-}
-
-// fits tells whether an action makes sense in a state.
-func fits(state string, a power.Action) bool {
-	switch a {
-	case power.On:
-		return state == string(engine.Stopped)
-	case power.Resume:
-		return state == string(engine.Paused)
-	case power.Pause:
-		return state == string(engine.Running)
-	}
-	return state != string(engine.Stopped)
 }
 
 // restarts is who starts it again, in the words of its engine.

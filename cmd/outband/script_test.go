@@ -14,14 +14,19 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/internal/testutil"
 	"github.com/outband/outband/internal/throwaway"
 	"github.com/outband/outband/pidtree"
 )
 
 func TestMain(m *testing.M) {
 	throwaway.Main(os.Args) // containers of the scripts are made of this binary
+	if err := testutil.DropBoot(); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"outband": main})
 }
 
@@ -30,6 +35,8 @@ func TestMain(m *testing.M) {
 //
 //	container NAME [user]    starts a container; $NAME is the number of its first
 //	                         process; with "user" it has a user namespace
+//	system NAME SCRIPT       starts one with a user namespace whose init is a shell
+//	                         that does something about SIGTERM
 //	quit NAME                ends it
 //	envfile NAME FILE        sets a variable to what a file has
 //	envid NAME FILE          sets it to the first id in a file of JSON
@@ -48,6 +55,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"container": startContainer,
+			"system":    startSystem,
 			"quit":      quitContainer,
 			"envfile":   setFromFile,
 			"envid":     setFromID,
@@ -71,14 +79,52 @@ func startContainer(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: container NAME [user]")
 	}
-	spec := throwaway.Spec{Name: args[0], User: len(args) > 1 && args[1] == "user"}
+	startSpec(ts, throwaway.Spec{Name: args[0], User: len(args) > 1 && args[1] == "user"})
+}
+
+// startSpec starts a container for the time of a script.
+func startSpec(ts *testscript.TestScript, spec throwaway.Spec) *throwaway.Container {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	c, err := throwaway.Start(ctx, spec)
 	ts.Check(err)
 	ts.Defer(func() { c.Close() })
-	containers(ts)[args[0]] = c
-	ts.Setenv(args[0], strconv.Itoa(c.Pid()))
+	containers(ts)[spec.Name] = c
+	ts.Setenv(spec.Name, strconv.Itoa(c.Pid()))
+	return c
+}
+
+// shellSystem is a container whose init is a shell's script.
+func shellSystem(name, script string) throwaway.Spec {
+	return throwaway.Spec{Name: name, User: true, Tree: throwaway.TreeShared, Args: []string{"/bin/sh", "-c", script}}
+}
+
+func startSystem(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: system NAME SCRIPT")
+	}
+	c := startSpec(ts, shellSystem(args[0], args[1]))
+	ts.Check(attendInit(c))
+}
+
+// attendInit waits until a shell that is an init has its trap for SIGTERM, and has it
+// reaped when it ends.
+func attendInit(c *throwaway.Container) error {
+	go func() { _, _ = c.Wait(context.Background()) }()
+	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(time.Millisecond) {
+		status, err := os.ReadFile("/proc/" + strconv.Itoa(c.Pid()) + "/status")
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(status)) {
+			name, mask, _ := strings.Cut(line, ":")
+			bits, _ := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
+			if (name == "SigCgt" || name == "SigIgn") && bits&(1<<(unix.SIGTERM-1)) != 0 && strings.Contains(string(status), "Name:\tsh\n") {
+				return nil
+			}
+		}
+	}
+	return errors.New("its init never has a trap")
 }
 
 func quitContainer(ts *testscript.TestScript, neg bool, args []string) {

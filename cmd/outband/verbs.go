@@ -41,7 +41,8 @@ func codeOf(err error) int {
 		errs []error
 	}{
 		{codeTimeout, []error{context.DeadlineExceeded, outband.ErrDeadline}},
-		{codeRefused, []error{errRefused, engine.ErrNotDescendant, outband.ErrNotDescendant, outband.ErrOwnNamespace, outband.ErrBreakout, power.ErrDefeated}},
+		{codeRefused, []error{errRefused, engine.ErrNotDescendant, outband.ErrNotDescendant, outband.ErrOwnNamespace, outband.ErrBreakout,
+			outband.ErrFrozen, power.ErrDefeated, power.ErrShared}},
 		{codeMisuse, []error{engine.ErrInvalid, outband.ErrInvalid, errUsage}},
 		{codeNotFound, []error{engine.ErrNotFound, engine.ErrAmbiguous, engine.ErrNotRunning, outband.ErrNotRunning, pidtree.ErrNoProcess,
 			outband.ErrNotFound, outband.ErrAmbiguous, outband.ErrGone, outband.ErrNoProcess}},
