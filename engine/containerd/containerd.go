@@ -125,6 +125,14 @@ func listState(h *engine.Host, state string) ([]engine.Container, error) {
 	return all, err
 }
 
+// via leads ctr to a namespace that is not its own by default.
+func via(space string) []string {
+	if space == "default" {
+		return nil
+	}
+	return []string{"--namespace=" + space}
+}
+
 // task reads the directory of one task.
 func task(h *engine.Host, dir, space, id string) (c engine.Container, ok bool, err error) {
 	b, err := h.ReadFile(filepath.Join(dir, "init.pid"), 0)
@@ -138,7 +146,7 @@ func task(h *engine.Host, dir, space, id string) (c engine.Container, ok bool, e
 	if err != nil {
 		return c, false, err
 	}
-	c = engine.Container{Engine: "containerd", Name: space + "/" + id, ID: id, State: engine.Stopped}
+	c = engine.Container{Engine: "containerd", Name: space + "/" + id, ID: id, State: engine.Stopped, Via: via(space)}
 	b, err = h.ReadFile(filepath.Join(dir, "config.json"), 0)
 	if err == nil {
 		var pod string

@@ -98,7 +98,7 @@ func containers(db *bolt.DB) (all []engine.Container, err error) {
 func ofLabels(space, id string, labels map[string][]byte) engine.Container {
 	text := func(key string) string { return string(labels[key]) }
 	c := engine.Container{
-		Engine: "containerd", Name: space + "/" + id, ID: id, State: engine.Stopped,
+		Engine: "containerd", Name: space + "/" + id, ID: id, State: engine.Stopped, Via: via(space),
 		StopSignal: engine.SignalName(text("io.containerd.image.config.stop-signal")),
 	}
 	if text("containerd.io/restart.status") == "running" {

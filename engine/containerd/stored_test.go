@@ -116,8 +116,11 @@ func TestOfLabels(t *testing.T) {
 		{map[string][]byte{"containerd.io/restart.status": []byte("stopped"), "containerd.io/restart.policy": []byte("always")}, "containerd:default/c", ""},
 		{map[string][]byte{"containerd.io/restart.status": []byte("running"), "containerd.io/restart.policy": []byte("unless-stopped")}, "containerd:default/c", "unless-stopped"},
 	} {
-		if c := ofLabels("default", "c", test.labels); c.FullName() != test.name || c.Restart != test.restart {
+		if c := ofLabels("default", "c", test.labels); c.FullName() != test.name || c.Restart != test.restart || c.Via != nil {
 			t.Errorf("%q: %s, %q", test.labels, c.FullName(), c.Restart)
 		}
+	}
+	if c := ofLabels("other", "c", nil); len(c.Via) != 1 || c.Via[0] != "--namespace=other" {
+		t.Errorf("%q", c.Via)
 	}
 }

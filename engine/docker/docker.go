@@ -6,6 +6,7 @@ package docker
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,11 +35,14 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 	var all []engine.Container
 	var failed error
 	for _, place := range places {
-		d := daemon{h, place, nil}
+		d := daemon{h: h, place: place}
 		roots, err := d.roots(ctx)
 		failed = errors.Join(failed, err)
-		for _, root := range roots {
-			list, err := d.list(root)
+		for _, r := range roots {
+			list, err := d.list(r.path)
+			for i := range list {
+				list[i].Via = r.via
+			}
 			all = append(all, list...)
 			failed = errors.Join(failed, err)
 		}
@@ -53,36 +57,62 @@ type daemon struct {
 	shims map[string]int // of a user's containers, by their ids
 }
 
+// root is a directory in which a daemon keeps its data, and what leads docker to
+// that daemon.
+type root struct {
+	path string
+	via  []string
+}
+
+// Via returns the flag that leads docker to a daemon by its command line; other is
+// where it listens where that does not say, "" for where docker looks.
+func Via(args []string, other string) []string {
+	for i := range args {
+		if at := engine.Flag(args[i:min(i+2, len(args))], "--host", "-H"); strings.HasPrefix(at, "unix://") {
+			other = at
+			break
+		}
+	}
+	if other == "" || other == "unix:///var/run/docker.sock" || other == "unix:///run/docker.sock" {
+		return nil
+	}
+	return []string{"--host=" + other}
+}
+
 // roots are the directories in which daemons keep their data: where it is unless
 // they are told otherwise, what daemon.json says, what running ones were told.
-func (d *daemon) roots(ctx context.Context) ([]string, error) {
-	root, config := "/var/lib/docker", "/etc/docker/daemon.json"
+func (d *daemon) roots(ctx context.Context) ([]root, error) {
+	data, config, socket := "/var/lib/docker", "/etc/docker/daemon.json", ""
 	if d.place.UID != 0 {
-		root, config = "", ""
+		data, config, socket = "", "", "unix://"+filepath.Join(d.place.Runtime, "docker.sock")
 		if home := d.place.Home; home != "" {
-			root, config = filepath.Join(home, ".local/share/docker"), filepath.Join(home, ".config/docker/daemon.json")
+			data, config = filepath.Join(home, ".local/share/docker"), filepath.Join(home, ".config/docker/daemon.json")
 		}
 	}
-	var roots []string
-	add := func(root string) {
-		if filepath.IsAbs(root) && !slices.Contains(roots, root) {
-			roots = append(roots, root)
-		}
-	}
-	configured := func(path string) {
-		if path == "" {
+	var roots []root
+	add := func(path string, via []string) {
+		if !filepath.IsAbs(path) {
 			return
 		}
-		if b, err := d.h.ReadFile(path, d.place.UID); err == nil {
-			add(ParseDaemon(b))
+		if i := slices.IndexFunc(roots, func(r root) bool { return r.path == path }); i >= 0 {
+			roots[i].via = via // the daemon that runs knows best
+			return
 		}
+		roots = append(roots, root{path, via})
 	}
-	add(root)
-	configured(config)
+	configured := func(path string) string {
+		if path == "" {
+			return ""
+		}
+		b, _ := d.h.ReadFile(path, d.place.UID) // none is fine
+		return ParseDaemon(b)
+	}
+	add(data, Via(nil, socket))
+	add(configured(config), Via(nil, socket))
 	daemons, err := d.h.Daemons(ctx, "dockerd", d.place.UID)
 	for _, p := range daemons {
-		configured(engine.Flag(p.Args, "--config-file"))
-		add(engine.Flag(p.Args, "--data-root", "-g"))
+		at := cmp.Or(engine.Flag(p.Args, "--data-root", "-g"), configured(cmp.Or(engine.Flag(p.Args, "--config-file"), config)), data)
+		add(at, Via(p.Args, socket))
 	}
 	if d.place.UID != 0 && len(daemons) > 0 {
 		shims, serr := d.h.Daemons(ctx, "containerd-shim-runc-v2", d.place.UID)

@@ -241,6 +241,30 @@ func TestNoPolicy(t *testing.T) {
 	}
 }
 
+func TestVia(t *testing.T) {
+	for line, want := range map[string]string{
+		"dockerd": "", "dockerd -H fd://": "", "dockerd -H unix:///var/run/docker.sock": "", "dockerd -H": "",
+		"dockerd -H fd:// -H unix:///srv/d.sock":    "--host=unix:///srv/d.sock",
+		"dockerd --host=tcp://x --host=unix:///a":   "--host=unix:///a",
+		"dockerd -Hunix:///b --data-root /srv/data": "--host=unix:///b",
+	} {
+		if got := strings.Join(Via(strings.Fields(line), ""), " "); got != want {
+			t.Errorf("%s: %q, want %q", line, got, want)
+		}
+	}
+	_, all, err := list(t, testutil.Private(t, "testdata/host"), machine())
+	if err != nil || !slices.Equal(all[0].Via, []string{"--host=unix:///srv/dk/docker.sock"}) {
+		t.Errorf("%+v, %v", all, err)
+	}
+	root, tasks := rootless(t)
+	if _, all, err = list(t, root, tasks); err != nil || !slices.Equal(all[0].Via, []string{"--host=unix:///run/user/1000/docker.sock"}) {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if _, all, err = list(t, testutil.Private(t, "testdata/policies"), nil); err != nil || all[0].Via != nil {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
 func TestParseDaemon(t *testing.T) {
 	for text, want := range map[string]string{`{"data-root":"/srv/docker"}`: "/srv/docker", `{}`: "", ``: "", `{"data-root":7}`: "", `[`: ""} {
 		if got := ParseDaemon([]byte(text)); got != want {

@@ -32,7 +32,7 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 	for _, place := range h.Places() {
 		monitors, err := h.Daemons(ctx, "conmon", place.UID)
 		failed = errors.Join(failed, err)
-		byID := map[string]engine.Daemon{}
+		byID, via := map[string]engine.Daemon{}, map[string][]string{}
 		dirs := storages(place)
 		for _, m := range monitors {
 			id, dir := ParseMonitor(m.Args)
@@ -42,10 +42,14 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 			byID[id] = m
 			if dir != "" && !slices.Contains(dirs, dir) {
 				dirs = append(dirs, dir)
+				via[dir] = Via(m.Args)
 			}
 		}
 		for _, dir := range dirs {
 			list, err := listStorage(ctx, h, dir, place, byID)
+			for i := range list {
+				list[i].Via = via[dir]
+			}
 			all = append(all, list...)
 			failed = errors.Join(failed, err)
 		}
@@ -89,6 +93,23 @@ func ParseMonitor(args []string) (id, storage string) {
 		storage = filepath.Dir(filepath.Dir(bundle))
 	}
 	return id, storage
+}
+
+// Via returns from the command line of conmon what leads podman to its storage: the
+// flags with which it has podman called when the container has ended.
+func Via(args []string) (via []string) {
+	var call []string
+	for i, arg := range args {
+		if arg == "--exit-command-arg" && i+1 < len(args) {
+			call = append(call, args[i+1])
+		}
+	}
+	for _, name := range []string{"--root", "--runroot", "--tmpdir", "--storage-driver"} {
+		if value := engine.Flag(call, name); value != "" {
+			via = append(via, name+"="+value)
+		}
+	}
+	return via
 }
 
 // listStorage returns the containers of one storage.

@@ -84,6 +84,22 @@ func TestRootless(t *testing.T) {
 	}
 }
 
+// What leads podman to a storage that is not where it is by default.
+func TestVia(t *testing.T) {
+	all, err := engine.Recorded(testutil.Private(t, "testdata/host"), machine(t)).List(context.Background(), []engine.Engine{Engine{}})
+	want := []string{"--root=/srv/pm/root", "--runroot=/srv/pm/run", "--tmpdir=/srv/pm/tmp", "--storage-driver=vfs"}
+	if err != nil || len(all) != 2 || !slices.Equal(all[0].Via, want) || !slices.Equal(all[1].Via, want) {
+		t.Errorf("%+v, %v", all, err)
+	}
+	all, err = engine.Recorded(recorded(t, "5.8", "db.sql", "db.sql"), nil).List(context.Background(), []engine.Engine{Engine{}})
+	if err != nil || len(all) == 0 || all[0].Via != nil {
+		t.Errorf("where it is by default: %+v, %v", all, err)
+	}
+	if via := Via([]string{"conmon", "--exit-command-arg", "--root", "--exit-command-arg"}); via != nil {
+		t.Errorf("%q", via)
+	}
+}
+
 func TestParseMonitor(t *testing.T) {
 	line, err := os.ReadFile("testdata/conmon.cmdline")
 	if err != nil {
