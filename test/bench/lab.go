@@ -89,13 +89,20 @@ func (l *lab) makeDirs(context.Context) (err error) {
 	return os.Chmod(l.dir, 0o755)
 }
 
-// build builds outband as it is shipped.
+// build builds outband as it is shipped, and installs it as make install does: what
+// the linker has written through a mapping lies in memory page by page, and each
+// start of it takes half a millisecond more than that of what was written in
+// order, as all that it is compared with was.
 func (l *lab) build(ctx context.Context) error {
-	l.outband = filepath.Join(l.dir, "outband")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", l.outband,
+	built := filepath.Join(l.dir, "built")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", built,
 		"github.com/outband/outband/cmd/outband")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	return output(cmd)
+	if err := output(cmd); err != nil {
+		return err
+	}
+	l.outband = filepath.Join(l.dir, "outband")
+	return output(exec.CommandContext(ctx, "install", "-m", "0755", built, l.outband))
 }
 
 // output runs a command and puts what it says into the error.
