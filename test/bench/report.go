@@ -40,7 +40,8 @@ const intro = `# Benchmarks
 Written by ` + "`make bench`" + `, which runs ` + "`go run ./test/bench`" + ` as root. All that is compared took turns in
 one run, in an order that changed from round to round. A ratio is formed within each round; shown are the
 median of these ratios, and their tenth and ninetieth percentile. They say something about this run on this
-machine: run it on yours.
+machine: run it on yours. Where the time of an entry goes, and why some bars are missed, is in
+[docs/adr/0001](adr/0001-plan-as-program.md).
 
 ![each ratio divided by its bar](benchmarks.svg)
 
