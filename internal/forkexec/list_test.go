@@ -166,7 +166,7 @@ func TestListIsComplete(t *testing.T) {
 		}
 	}
 	press := assemblePress(&Pressing{UserNS: &os.File{}}, 0, nil).program
-	for _, o := range append(reading().ops, press.ops...) {
+	for _, o := range slices.Concat(reading().ops, telling().ops, press.ops) {
 		taken[Step(o.step)] = true
 	}
 	for _, line := range list(press) {
