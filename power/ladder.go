@@ -183,7 +183,11 @@ func (s *Switch) stood(ctx context.Context, a Action, st step, began time.Time) 
 	}
 	e := &StoodError{a, st.rung, strings.Join(how, ", "), ctx.Err()}
 	s.tell(st.rung, e.How, "given up: its init still runs, and stays as it is")
-	return Result{Took: time.Since(began)}, e
+	r := Result{Took: time.Since(began)}
+	if st.rung == Slay { // killed it is: what is still there would not die
+		r.Left, _ = s.box.left(ctx)
+	}
+	return r, e
 }
 
 // stays is the error for what did not die.

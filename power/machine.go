@@ -143,11 +143,9 @@ func (m *machine) await(ctx context.Context, d time.Duration) bool {
 	defer r.Close()
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { w.Close(); close(closed) })
-	deadline := time.Now().Add(d)
-	if until, ok := ctx.Deadline(); ok && until.Before(deadline) {
-		deadline = until
-	}
-	sys.Await(deadline, m.t.Process().Pidfd, r)
+	// Not until ctx's deadline: when that has come, ctx has to say so as well, or
+	// the next rung would be taken.
+	sys.Await(time.Now().Add(d), m.t.Process().Pidfd, r)
 	if stop() {
 		w.Close()
 	} else {

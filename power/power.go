@@ -55,7 +55,7 @@ type Event struct {
 type Result struct {
 	Done     bool          // the init has ended and its pid namespace is empty; frozen or thawed for the others
 	InitExit string        // how it ended: "exit 0", "SIGINT"; "" where the kernel does not tell (before 6.15)
-	Left     []Process     // what would not die, in a pid namespace that goes when it does
+	Left     []Process     // what would not die though it was killed; the pid namespace goes when it does
 	Back     *Back         // nil: nothing brought it back in the time that it was looked for
 	Took     time.Duration // from the first rung on
 }
