@@ -62,8 +62,9 @@ func (m *machine) listed(ctx context.Context, tasks []procfs.Task) *Back {
 // parent that is has nobody who supervises it.
 const reaper = 1
 
-// child is a younger first process of a pid namespace that has the same parent as
-// the init had. A parent that is number 1 has any number of such children.
+// child is a younger first process of a pid namespace that has the same parent and
+// the same command line as the init had: a parent may make other containers too.
+// One that is number 1 has any number of such children.
 func (m *machine) child(_ context.Context, tasks []procfs.Task) *Back {
 	if m.parent.PID <= reaper {
 		return nil
@@ -78,7 +79,7 @@ func (m *machine) child(_ context.Context, tasks []procfs.Task) *Back {
 	for _, t := range tasks {
 		first := len(t.NSpid) == len(m.t.PIDs()) && t.NSpid[len(t.NSpid)-1] == 1 && len(t.NSpid) > 1
 		younger := t.Start > m.t.Started() && t.Start >= m.began
-		if t.Parent == m.parent.PID && first && younger && ns.ID(t.PIDNS) != m.t.Namespaces()[ns.PID] {
+		if t.Parent == m.parent.PID && t.Cmdline == m.runs && first && younger && ns.ID(t.PIDNS) != m.t.Namespaces()[ns.PID] {
 			return &Back{PIDs: t.NSpid, By: m.parent.Comm}
 		}
 	}

@@ -25,6 +25,7 @@ type machine struct {
 
 	began  uint64      // clock ticks since boot, when the action did
 	parent procfs.Task // who the init is a child of: its supervisor
+	runs   string      // the init's command line
 }
 
 func (m *machine) powered() error { return m.t.Powered() }
@@ -46,6 +47,9 @@ func (m *machine) identify(ctx context.Context) (Init, error) {
 	}
 	if tasks := m.t.Proc().Rescan([]int{status.PPid}); len(tasks) == 1 {
 		m.parent = tasks[0]
+	}
+	if tasks := m.t.Proc().Rescan([]int{m.t.PID()}); len(tasks) == 1 {
+		m.runs = tasks[0].Cmdline
 	}
 	return init, nil
 }

@@ -287,6 +287,24 @@ func TestNotBack(t *testing.T) {
 	}
 }
 
+// TestNotBackOther: what makes containers may make another one meanwhile. Without
+// the comparison of command lines that is taken for it.
+func TestNotBackOther(t *testing.T) {
+	testutil.NoLeaks(t)
+	target, c := boot(t, obedient)
+	reap(t, c)
+	var other *throwaway.Container
+	event := func(e Event) {
+		if e.Rung == Verify && e.Result == "" && other == nil {
+			_, other = boot(t, stubborn)
+		}
+	}
+	r, err := New(target, Options{Look: 300 * time.Millisecond, Event: event}).Off(t.Context())
+	if err != nil || r.Back != nil || other == nil {
+		t.Errorf("%+v, %v; %v", r.Back, err, other)
+	}
+}
+
 // TestForkBomb ends one, fenced in.
 func TestForkBomb(t *testing.T) {
 	testutil.NoLeaks(t)
