@@ -4,6 +4,7 @@ package power
 
 import (
 	"context"
+	"errors"
 
 	"golang.org/x/sys/unix"
 
@@ -18,8 +19,8 @@ type Word struct {
 }
 
 // Words returns what asks the init for an action, and what asks it in a way that
-// it does not put off: each list in order, until one was said (say). None means
-// that it has no word for it, as plain programs have none for a reboot.
+// it does not put off: each list in order, until one was said. None means that
+// it has no word for it, as plain programs have none for a reboot.
 func (i Init) Words(a Action) (ask, harder []Word) {
 	if i.row.Off.Ask == nil || i.row.Forwards && i.StopSignal != "" {
 		return i.stop(a), nil
@@ -78,27 +79,8 @@ func speak(ctx context.Context, t *outband.Target, w inits.Word) error {
 	if w.Signal == 0 {
 		return nil
 	}
-	return t.Signal(w.Signal)
-}
-
-// Unsaid is a word that could not be said, and why.
-type Unsaid struct {
-	How string
-	Err error
-}
-
-// say says the first of words that can be said: How of that one, "" where none
-// could be; and those before it. Where the target has ended nothing more is tried.
-func say(ctx context.Context, t *outband.Target, words []Word) (how string, unsaid []Unsaid) {
-	for _, w := range words {
-		err := w.speak(ctx, t)
-		if err == nil {
-			return w.How, unsaid
-		}
-		unsaid = append(unsaid, Unsaid{w.How, err})
-		if t.Alive() != nil || ctx.Err() != nil {
-			break
-		}
+	if err := t.Signal(w.Signal); err != nil {
+		return errors.Join(t.Alive(), err)
 	}
-	return "", unsaid
+	return nil
 }

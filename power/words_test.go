@@ -137,31 +137,29 @@ func TestIdentify(t *testing.T) {
 	}
 }
 
-// TestSay says the first word that can be said, and tells of those before it.
-func TestSay(t *testing.T) {
+// TestSpeak says nothing of a word that cannot be said as a whole.
+func TestSpeak(t *testing.T) {
 	testutil.NoLeaks(t)
 	target, c := hold(t, throwaway.Spec{})
 	words := spoken([]inits.Word{
 		{FIFO: "/run/initctl", Record: "x", Signal: unix.SIGKILL}, {Modes: []inits.Mode{{Path: "/etc/runit/stopit", Mode: 0o100}}, Signal: unix.SIGKILL},
-		{Signal: unix.SIGTERM}, {Signal: unix.SIGKILL},
+		{Signal: unix.SIGTERM},
 	})
-	how, unsaid := say(t.Context(), target, words)
-	if how != "SIGTERM" || len(unsaid) != 2 || unsaid[0].How != "write /run/initctl, SIGKILL" {
-		t.Errorf("%q, %v", how, unsaid)
-	}
-	for _, u := range unsaid {
-		if !errors.Is(u.Err, outband.ErrNotSupported) {
-			t.Errorf("%s: %v", u.How, u.Err)
+	for _, w := range words[:2] {
+		if err := w.speak(t.Context(), target); !errors.Is(err, outband.ErrNotSupported) || target.Alive() != nil {
+			t.Errorf("%s: %v, %v", w.How, err, target.Alive())
 		}
+	}
+	if err := words[2].speak(t.Context(), target); err != nil {
+		t.Error(err)
 	}
 	state, err := c.Wait(t.Context())
 	if err != nil || state.ExitCode() != 0 {
 		t.Errorf("after SIGTERM: %v, %v", state, err)
 	}
-	if how, unsaid = say(t.Context(), target, words); how != "" || len(unsaid) != 1 || !errors.Is(unsaid[0].Err, outband.ErrGone) {
-		t.Errorf("when it has ended: %q, %v", how, unsaid)
-	}
-	if how, unsaid = say(t.Context(), target, nil); how != "" || unsaid != nil {
-		t.Errorf("nothing: %q, %v", how, unsaid)
+	for _, w := range words {
+		if err := w.speak(t.Context(), target); !errors.Is(err, outband.ErrGone) {
+			t.Errorf("%s, when it has ended: %v", w.How, err)
+		}
 	}
 }

@@ -166,12 +166,14 @@ func TestListIsComplete(t *testing.T) {
 		}
 	}
 	press := assemblePress(&Pressing{UserNS: &os.File{}}, 0, nil).program
-	for _, o := range slices.Concat(reading().ops, telling().ops, press.ops) {
-		taken[Step(o.step)] = true
-	}
-	for _, line := range list(press) {
-		if strings.Contains(line, "syscall") {
-			t.Errorf("press: no name: %s", line)
+	for name, p := range map[string]*program{"press": press, "reading": reading(), "telling": telling()} {
+		for _, o := range p.ops {
+			taken[Step(o.step)] = true
+		}
+		for _, line := range list(p) {
+			if strings.Contains(line, "syscall") {
+				t.Errorf("%s: no name: %s", name, line)
+			}
 		}
 	}
 	for s := range stepCount {
