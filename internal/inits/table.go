@@ -46,7 +46,8 @@ func systems() []Row {
 		Off: ask(unix.SIGUSR2), Reboot: ask(unix.SIGTERM), Halt: ask(unix.SIGUSR1),
 		Source: "busybox, init/init.c and init/halt.c", Tried: "1.35",
 	}, {
-		Kind: "finit", Exe: []string{"finit"}, Off: ask(unix.SIGUSR2), Reboot: ask(unix.SIGTERM), Halt: ask(unix.SIGUSR1),
+		// SIGUSR1, which is to halt it, does nothing in 4.2.
+		Kind: "finit", Exe: []string{"finit"}, Off: ask(unix.SIGUSR2), Reboot: ask(unix.SIGTERM), Halt: ask(unix.SIGUSR2),
 		Source: "finit, doc/signals.md", Tried: "4.2",
 	}, {
 		Kind: "dinit", Exe: []string{"dinit"}, Reboot: ask(unix.SIGINT),
