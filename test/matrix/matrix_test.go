@@ -110,6 +110,7 @@ func enterSubject(t *testing.T, host *lab.Host, s subject) map[string]string {
 
 // enterAll runs all checks, and returns what each has found.
 func (c *target) enterAll(t *testing.T) map[string]string {
+	t.Run("kind", c.knowsInit)
 	found := map[string]string{}
 	for _, check := range checks() {
 		t.Run(check.name, func(t *testing.T) { found[check.name] = check.do(t, c) })
