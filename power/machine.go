@@ -75,6 +75,9 @@ func (m *machine) slay() error { return m.t.Signal(unix.SIGKILL) }
 // slayEach kills each process of the pid namespace, through a pidfd (A19).
 func (m *machine) slayEach(ctx context.Context) (int, error) {
 	members, err := m.members(ctx)
+	if err == nil {
+		err = inside(members)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -91,6 +94,19 @@ func (m *machine) slayEach(ctx context.Context) (int, error) {
 		p.Close()
 	}
 	return n, nil
+}
+
+// inside returns nil where all are on a level below the caller's own.
+//
+// A32 (docs/threat-model.md): whoever has but one number is on that level, and
+// may be anybody. It is looked at once more, since so many would be killed.
+func inside(tasks []procfs.Task) error {
+	for _, t := range tasks {
+		if len(t.NSpid) < 2 {
+			return fmt.Errorf("%w: process %d", outband.ErrOwnNamespace, t.PID)
+		}
+	}
+	return nil
 }
 
 // members are the processes of the target's pid namespace and of those below it.

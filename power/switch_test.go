@@ -16,6 +16,7 @@ import (
 
 	"github.com/outband/outband"
 	"github.com/outband/outband/engine"
+	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/testutil"
 	"github.com/outband/outband/internal/throwaway"
 )
@@ -351,5 +352,19 @@ func TestA32Switch(t *testing.T) {
 	}
 	if err := target.Alive(); err != nil {
 		t.Error(err, c.Pid(), os.Getpid())
+	}
+}
+
+// TestInside: nobody is killed one by one where one of them is on the caller's own
+// level. (With values alone: a mistake would be the machine's end.)
+func TestInside(t *testing.T) {
+	in, own := procfs.Task{PID: 7, NSpid: []int{7, 1}}, procfs.Task{PID: 8, NSpid: []int{8}}
+	for _, test := range []struct {
+		tasks []procfs.Task
+		want  error
+	}{{nil, nil}, {[]procfs.Task{in, in}, nil}, {[]procfs.Task{in, own}, outband.ErrOwnNamespace}, {[]procfs.Task{{PID: 9}}, outband.ErrOwnNamespace}} {
+		if err := inside(test.tasks); !errors.Is(err, test.want) {
+			t.Errorf("%v: %v, want %v", test.tasks, err, test.want)
+		}
 	}
 }
