@@ -179,11 +179,34 @@ func shellOr(shell string) string {
 // is in its Content.
 //
 // Errors: ErrDeadline where the file system does not answer, ErrGone.
-//
-// A13: it is done by a process of its own, which is given up where they are
-// on a file system that does not answer, and not for ever anew.
 func (t *Target) ReadFiles(ctx context.Context, paths ...string) ([]forkexec.Content, error) {
-	notResponding := fmt.Errorf("%w: read its %s: filesystem not responding", ErrDeadline, paths[0])
+	contents, err := t.look(ctx, paths[0], &forkexec.Reading{Paths: paths})
+	if err != nil {
+		return nil, err
+	}
+	return contents, nil
+}
+
+// AskMounts asks file systems of the target what they hold, by mount points from
+// its root: for the packages of this module that stand on this one. What is
+// wrong with one is in its Content; with ErrDeadline those are returned that
+// answered before the first that does not.
+//
+// Errors: as those of ReadFiles; ErrBusy where too many wait for others of them
+// already.
+func (t *Target) AskMounts(ctx context.Context, points ...string) ([]forkexec.Content, error) {
+	if t.abandoned.Load() >= maxAbandoned {
+		return nil, fmt.Errorf("%w: %d processes wait for its file systems", ErrBusy, maxAbandoned)
+	}
+	return t.look(ctx, points[0], &forkexec.Reading{Mounts: points})
+}
+
+// look looks at what the target keeps in its file systems.
+//
+// A13, A27: it is done by a process of its own, which is given up where they are
+// on a file system that does not answer, and not for ever anew.
+func (t *Target) look(ctx context.Context, first string, r *forkexec.Reading) ([]forkexec.Content, error) {
+	notResponding := fmt.Errorf("%w: read its %s: filesystem not responding", ErrDeadline, first)
 	if t.abandoned.Load() >= maxAbandoned {
 		return nil, notResponding
 	}
@@ -192,19 +215,18 @@ func (t *Target) ReadFiles(ctx context.Context, paths ...string) ([]forkexec.Con
 		return nil, t.readError("root directory", err)
 	}
 	defer root.Close()
-	contents, err := forkexec.Read(ctx, &forkexec.Reading{
-		Root: root, Proc: t.fs.File(), Paths: paths, Deadline: time.Now().Add(readTimeout),
-	})
+	r.Root, r.Proc, r.Deadline = root, t.fs.File(), time.Now().Add(readTimeout)
+	contents, err := forkexec.Read(ctx, r)
 	if errors.Is(err, forkexec.ErrAbandoned) {
 		t.abandoned.Add(1)
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return contents, ctx.Err()
 	case errors.Is(err, forkexec.ErrDeadline):
-		return nil, notResponding
+		return contents, notResponding
 	case err != nil:
-		return nil, fmt.Errorf("read its %s: %w", paths[0], err)
+		return contents, fmt.Errorf("read its %s: %w", first, err)
 	}
 	return contents, t.Alive()
 }

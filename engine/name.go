@@ -17,6 +17,16 @@ import (
 // ErrNotRunning is a container that is known and does not run.
 var ErrNotRunning = errors.New("not running")
 
+// NotRunningError is ErrNotRunning with the container that is known.
+type NotRunningError struct{ Container Container }
+
+func (e *NotRunningError) Error() string {
+	return ErrNotRunning.Error() + ": container " + safetext.Escape(e.Container.FullName())
+}
+
+// Is makes it ErrNotRunning.
+func (e *NotRunningError) Is(target error) bool { return target == ErrNotRunning }
+
 // called returns the engines that a prefix of a name is for.
 func called(engines []Engine, prefix string) []Engine {
 	name, _, _ := strings.Cut(prefix, "@")
@@ -53,7 +63,7 @@ func byName(ctx context.Context, proc *procfs.FS, engines []Engine, prefix, rest
 	case len(found) > 1:
 		return nil, ambiguous(name, found)
 	case found[0].Init.PID == 0:
-		return nil, fmt.Errorf("%w: container %s", ErrNotRunning, safetext.Escape(found[0].FullName()))
+		return nil, &NotRunningError{found[0]}
 	}
 	return hold(proc, found[0].Init, name)
 }

@@ -133,7 +133,7 @@ func (p *program) command(args []string) (root *cobra.Command, verb string) {
 	}
 	p.registerRunDir(root.PersistentFlags())
 	root.CompletionOptions.HiddenDefaultCmd = true
-	for _, v := range []func() *cobra.Command{p.enterCommand, p.inspectCommand, p.lsCommand, p.treeCommand, p.pidCommand, p.signalCommand, p.powerCommand, p.sessionsCommand, p.demoCommand, p.versionCommand} {
+	for _, v := range []func() *cobra.Command{p.enterCommand, p.inspectCommand, p.lsCommand, p.treeCommand, p.pidCommand, p.doctorCommand, p.signalCommand, p.powerCommand, p.sessionsCommand, p.demoCommand, p.versionCommand} {
 		c := v()
 		root.AddCommand(c)
 		for _, arg := range args {

@@ -75,9 +75,9 @@ func filteredSpec() *Spec {
 	return s
 }
 
-// reading is the program that reads two files.
+// reading is the program that reads two files and asks two file systems.
 func reading() *program {
-	r := &Reading{Paths: []string{"/etc/passwd", "/etc/group"}}
+	r := &Reading{Paths: []string{"/etc/passwd", "/etc/group"}, Mounts: []string{"/", "/srv"}}
 	f := placeholder
 	return assembleReader(r, 2500*time.Millisecond, f, f, f, f, f).program
 }

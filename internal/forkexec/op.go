@@ -87,6 +87,7 @@ const (
 	StepCompare
 	StepPress
 	StepTell
+	StepAsk
 	stepCount
 )
 
@@ -139,6 +140,7 @@ var stepNames = [stepCount]string{
 	StepCompare:       "compare pid namespaces",
 	StepPress:         "call reboot",
 	StepTell:          "tell the init",
+	StepAsk:           "ask a file system",
 }
 
 func (s Step) String() string {

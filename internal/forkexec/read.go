@@ -24,12 +24,13 @@ type Content struct {
 // either: it waits in the kernel until the file system answers or is gone.
 var ErrAbandoned = errors.New("the reading process waits in the kernel and cannot be killed")
 
-// Read reads files of a target. It returns one Content for each path, or
-// ErrDeadline where they were not all read in time, which is ErrAbandoned too
-// where what reads cannot be ended. It never takes much longer than until the
-// deadline, whatever the target does.
+// Read reads files of a target and asks its file systems. It returns one Content
+// for each path and then for each mount; fewer with ErrDeadline where that was
+// not all done in time, which is ErrAbandoned too where what reads cannot be
+// ended. It never takes much longer than until the deadline, whatever the target
+// does.
 func Read(ctx context.Context, r *Reading) ([]Content, error) {
-	return apart(ctx, r.Deadline, len(r.Paths), func(timeout time.Duration, out, link, self *os.File) *builder {
+	return apart(ctx, r.Deadline, len(r.Paths)+len(r.Mounts), func(timeout time.Duration, out, link, self *os.File) *builder {
 		return assembleReader(r, timeout, r.Root, r.Proc, out, link, self)
 	})
 }
@@ -61,9 +62,9 @@ func apart(ctx context.Context, deadline time.Time, n int, assemble assembly) ([
 	case err == nil:
 		return contents, nil
 	case code == exitAbandoned:
-		return nil, errors.Join(ErrDeadline, ErrAbandoned)
+		return contents, errors.Join(ErrDeadline, ErrAbandoned)
 	}
-	return nil, ErrDeadline
+	return contents, ErrDeadline
 }
 
 // assembly builds the program of a guard and its child. The guard has that much
@@ -119,17 +120,17 @@ func receiveFiles(in, link *os.File, deadline time.Time, n int) ([]Content, erro
 			continue
 		}
 		if !sys.Await(deadline, in, link) {
-			return nil, ErrDeadline
+			return contents, ErrDeadline
 		}
 		var k int
 		var err error
 		if cerr := sys.Control(in, func(fd int) { k, err = unix.Read(fd, buf) }); cerr != nil {
-			return nil, cerr
+			return contents, cerr
 		}
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case k <= 0: // the end, or the reader left behind
-			return nil, ErrDeadline
+			return contents, ErrDeadline
 		default:
 			got = append(got, buf[:k]...)
 		}

@@ -9,12 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reading says which files of a target are to be read. It is done by a process
-// that can be given up, since the file system they are on may never answer.
+// Reading says which files of a target are to be read, and which of its file
+// systems asked. It is done by a process that can be given up, since a file
+// system may never answer.
 type Reading struct {
 	Root  *os.File // O_PATH: nothing outside of it is reached, through links neither
 	Proc  *os.File // a procfs of the caller's pid namespace
 	Paths []string // from Root, also where they start with a slash
+	// Mounts are mount points whose file systems are asked what they hold. They
+	// are asked after the files are read, in this order.
+	Mounts []string
 	// Deadline bounds it, as the context of Read does; zero: half an hour.
 	Deadline time.Time
 	// alter changes the program before it is linked, for tests.
@@ -63,7 +67,7 @@ func assembleReader(r *Reading, timeout time.Duration, root, proc, out, link, to
 	b := &builder{program: newProgram(nil), spec: &Spec{}, files: []*os.File{root, proc, out, link, tool}}
 	b.scratch = b.variable(0)
 	b.guard(timeout)
-	b.reader(r.Paths)
+	b.reader(r.Paths, r.Mounts)
 	if r.alter != nil {
 		r.alter(b.program)
 	}
@@ -101,16 +105,20 @@ func (b *builder) guard(timeout time.Duration) {
 }
 
 // reader emits the process that reads.
-func (b *builder) reader(paths []string) {
+func (b *builder) reader(paths, mounts []string) {
 	b.place(b.joinerL)
 	done := b.named("done")
 	b.onFailure(done)
 	b.prctl(StepParentDeath, unix.PR_SET_PDEATHSIG, num(int(unix.SIGKILL)))
 	b.close(StepCloseFiles, num(readLink), num(readTool))
 	how := b.words(num(unix.O_PATH|unix.O_CLOEXEC), num(0), num(unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS))
+	straight := b.words(num(unix.O_PATH|unix.O_CLOEXEC), num(0), num(unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS))
 	frame, buffer, stat := b.words(num(0), num(0)), b.reserve(readChunk), b.reserve(256) // struct statx
 	for _, path := range paths {
 		b.readFile(path, how, stat, frame, buffer, done)
+	}
+	for _, point := range mounts {
+		b.askMount(point, straight, frame, buffer, done)
 	}
 	b.place(done)
 	b.exit(0)
@@ -167,4 +175,30 @@ func (b *builder) openRegular(path string, how, stat word, seen, file variable) 
 	// it is the very file that was looked at.
 	b.call(StepRead, unix.SYS_OPENAT, num(readProc), b.text("self/fd/"+itoa(readLink)),
 		num(unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC), num(0)).into(file)
+}
+
+// askMount emits the question to one file system: what the reader says of it is
+// a struct statfs and a struct statx (statfs(2), statx(2)), see Mount.
+//
+// A27 (docs/threat-model.md): it is here that a dead file system keeps whoever
+// asks, and nobody else.
+func (b *builder) askMount(point string, how, frame, buffer word, done label) {
+	kind, number, seen := variable{frame.n}, variable{frame.n + 8}, b.variable(noFD)
+	bad, told := b.label(), b.label()
+	b.onFailure(bad)
+	b.call(StepAsk, unix.SYS_OPENAT2, num(readRoot), b.text(point), how, num(24)).into(seen)
+	b.call(StepAsk, unix.SYS_STATX, seen.value(), b.text(""), num(unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT),
+		num(unix.STATX_MNT_ID), at(buffer, statfsSize))
+	b.call(StepAsk, unix.SYS_FSTATFS, seen.value(), buffer)
+	b.set(kind, num(frameData))
+	b.set(number, num(mountSize))
+	b.call(StepReport, unix.SYS_WRITE, num(readOut), frame, num(frameSize)).orElse(done)
+	b.call(StepReport, unix.SYS_WRITE, num(readOut), buffer, num(mountSize)).orElse(done)
+	b.set(number, num(0)).then(told)
+	b.place(bad)
+	b.set(number, lastErrno())
+	b.place(told)
+	b.set(kind, num(frameEnd))
+	b.call(StepReport, unix.SYS_WRITE, num(readOut), frame, num(frameSize)).orElse(done)
+	b.close(StepCloseFiles, seen.value())
 }

@@ -54,7 +54,8 @@ var layers = map[string]layer{
 	".":       core,
 	"pidtree": core,
 
-	"power": verbs,
+	"doctor": verbs,
+	"power":  verbs,
 
 	"cmd/outband": programs,
 
@@ -85,6 +86,7 @@ var external = map[string][]string{
 	"golang.org/x/sys": {
 		".", "ns", "engine", "pidtree", "power", "internal/sys", "internal/forkexec", "internal/procfs", "internal/confine", "internal/cgroup",
 		"internal/inits", "internal/registry", "internal/pty", "internal/throwaway", "internal/testutil", "cmd/outband",
+		"doctor",
 	},
 	"github.com/spf13/cobra": {"cmd/outband"},
 	"github.com/spf13/pflag": {"cmd/outband"},

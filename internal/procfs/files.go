@@ -152,9 +152,12 @@ func ParseGroups(b []byte) ([]Group, error) {
 
 // Mount is one line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 type Mount struct {
-	ID           int
+	ID, Parent   int
+	Device       string // of the file system, "major:minor"
 	Root, Point  string // unescaped
+	Options      []string
 	Type         string
+	Source       string // unescaped, as whoever mounted it has it
 	SuperOptions []string
 }
 
@@ -170,11 +173,12 @@ func ParseMounts(b []byte) []Mount {
 			continue
 		}
 		id, err := strconv.Atoi(left[0])
-		if err != nil {
+		parent, perr := strconv.Atoi(left[1])
+		if err != nil || perr != nil {
 			continue
 		}
-		m := Mount{ID: id, Root: unescape(left[3]), Point: unescape(left[4]), Type: right[0]}
-		m.SuperOptions = strings.Split(right[len(right)-1], ",")
+		m := Mount{ID: id, Parent: parent, Device: left[2], Root: unescape(left[3]), Point: unescape(left[4]), Options: strings.Split(left[5], ","), Type: right[0]}
+		m.Source, m.SuperOptions = unescape(right[1]), strings.Split(right[len(right)-1], ",")
 		mounts = append(mounts, m)
 	}
 	return mounts

@@ -263,18 +263,18 @@ func TestParseMounts(t *testing.T) {
 		want       *Mount
 	}{
 		{"plain", "36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw,errors=continue",
-			&Mount{36, "/", "/mnt", "ext3", []string{"rw", "errors=continue"}}},
+			&Mount{36, 35, "98:0", "/", "/mnt", []string{"rw", "noatime"}, "ext3", "/dev/root", []string{"rw", "errors=continue"}}},
 		{"no optional fields", "25 1 0:22 / /sys/fs/cgroup/unified rw - cgroup2 none rw",
-			&Mount{25, "/", "/sys/fs/cgroup/unified", "cgroup2", []string{"rw"}}},
+			&Mount{25, 1, "0:22", "/", "/sys/fs/cgroup/unified", []string{"rw"}, "cgroup2", "none", []string{"rw"}}},
 		{"several optional fields", "1 1 0:1 /a /b rw shared:1 master:2 propagate_from:3 - tmpfs x rw",
-			&Mount{1, "/a", "/b", "tmpfs", []string{"rw"}}},
+			&Mount{1, 1, "0:1", "/a", "/b", []string{"rw"}, "tmpfs", "x", []string{"rw"}}},
 		{"named hierarchy", "9 1 0:3 / /c rw - cgroup none rw,name=systemd",
-			&Mount{9, "/", "/c", "cgroup", []string{"rw", "name=systemd"}}},
+			&Mount{9, 1, "0:3", "/", "/c", []string{"rw"}, "cgroup", "none", []string{"rw", "name=systemd"}}},
 		{"escaped", `9 1 0:3 /\040 /a\040-\040b\134n\012\011 rw - tmpfs x\040y rw`,
-			&Mount{9, "/ ", "/a - b\\n\n\t", "tmpfs", []string{"rw"}}},
+			&Mount{9, 1, "0:3", "/ ", "/a - b\\n\n\t", []string{"rw"}, "tmpfs", "x y", []string{"rw"}}},
 		{"blanks that are not of ASCII", "9 1 0:3 / /a\u00a0b\v\u0085c rw - tmpfs x rw",
-			&Mount{9, "/", "/a\u00a0b\v\u0085c", "tmpfs", []string{"rw"}}},
-		{"source is empty", "9 1 0:3 / /a rw - tmpfs  rw", &Mount{9, "/", "/a", "tmpfs", []string{"rw"}}},
+			&Mount{9, 1, "0:3", "/", "/a\u00a0b\v\u0085c", []string{"rw"}, "tmpfs", "x", []string{"rw"}}},
+		{"source is empty", "9 1 0:3 / /a rw - tmpfs  rw", &Mount{9, 1, "0:3", "/", "/a", []string{"rw"}, "tmpfs", "", []string{"rw"}}},
 		{"no separator", "36 35 98:0 / /mnt rw master:1 ext3 /dev/root rw", nil},
 		{"no number", "x 1 0:3 / /a rw - tmpfs x rw", nil},
 		{"too short", "36 35 98:0 / - ext3 x rw", nil},
@@ -288,7 +288,7 @@ func TestParseMounts(t *testing.T) {
 				want = []Mount{*test.want}
 			}
 			if got := ParseMounts([]byte(test.line + "\n")); !reflect.DeepEqual(got, want) {
-				t.Errorf("got  %q\nwant %q", fmt.Sprint(got), fmt.Sprint(want))
+				t.Errorf("got  %#v\nwant %#v", got, want)
 			}
 		})
 	}
@@ -307,9 +307,9 @@ func FuzzParseMounts(f *testing.F) {
 		// mangle() of fs/proc_namespace.c
 		escaped := strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`, "#", `\043`).Replace(point)
 		got := ParseMounts([]byte("9 1 0:3 / " + escaped + " rw - tmpfs x rw,size=1\n"))
-		want := []Mount{{9, "/", point, "tmpfs", []string{"rw", "size=1"}}}
+		want := []Mount{{9, 1, "0:3", "/", point, []string{"rw"}, "tmpfs", "x", []string{"rw", "size=1"}}}
 		if !reflect.DeepEqual(got, want) {
-			t.Errorf("got  %q\nwant %q", fmt.Sprint(got), fmt.Sprint(want))
+			t.Errorf("got  %#v\nwant %#v", got, want)
 		}
 	})
 }

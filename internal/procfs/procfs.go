@@ -199,6 +199,16 @@ func (d *Dir) ReadHead(name string, limit int) ([]byte, error) {
 	return bytes.Clone(buf[:limit]), nil
 }
 
+// Names returns the names in a directory of the directory, "fd" say.
+func (d *Dir) Names(name string) ([]string, error) {
+	f, err := openat(d.file, name, unix.O_RDONLY|unix.O_DIRECTORY, beneath)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
 // Readlink returns what a link in the directory says.
 func (d *Dir) Readlink(name string) (string, error) {
 	buf := make([]byte, unix.PathMax)

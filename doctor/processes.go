@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/internal/sys"
+	"github.com/outband/outband/pidtree"
+)
+
+const (
+	// lingering is how long a process has to be in a state for it to count: each
+	// of them is for a moment in the life of a healthy process.
+	lingering = 20 * time.Millisecond
+	// maxDetails bounds of how many processes more is read than their state.
+	maxDetails = 64
+)
+
+// ticks is how many clock ticks of procfs a second has (USER_HZ), on every
+// architecture that Outband knows.
+const ticks = 100
+
+// startedAt is when a process started.
+func startedAt(start uint64) time.Time {
+	var up unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil {
+		return time.Time{}
+	}
+	boot := time.Now().Add(-time.Duration(up.Nano()))
+	return boot.Add(time.Duration(start) * (time.Second / ticks)).Truncate(time.Second).UTC()
+}
+
+// processes counts them, and finds those that get nowhere.
+func processes(ctx context.Context, p *patient) func(*Report) {
+	f, err := p.family()
+	if err != nil {
+		return func(r *Report) { r.unseen("processes", "%v", err) }
+	}
+	found := &Processes{Count: len(f.members)}
+	for _, m := range p.still(ctx, f) {
+		switch m.State {
+		case 'Z':
+			found.Zombies = append(found.Zombies, Process{PIDs: m.PIDs, Comm: m.Comm, Parent: m.Parent})
+		case 'T', 't':
+			found.Stopped = append(found.Stopped, Process{PIDs: m.PIDs, Comm: m.Comm, Parent: m.Parent})
+		case 'D':
+			if w := p.waits(m, len(found.Waiting) < maxDetails); !frozenIn(w.Wait) {
+				found.Waiting = append(found.Waiting, w)
+			}
+		}
+	}
+	return func(r *Report) {
+		r.Processes = found
+		if f.incomplete != nil {
+			r.unseen("processes", "%v", f.incomplete)
+		}
+	}
+}
+
+// still are the members that get nowhere, and still do after a while.
+func (p *patient) still(ctx context.Context, f *family) (list []*pidtree.Process) {
+	suspects := map[int]*pidtree.Process{}
+	var pids []int
+	for _, m := range f.members {
+		if strings.IndexByte("ZTtD", m.State) >= 0 {
+			suspects[m.PID()] = m
+			pids = append(pids, m.PID())
+		}
+	}
+	if len(pids) == 0 {
+		return nil
+	}
+	select {
+	case <-time.After(lingering):
+	case <-ctx.Done():
+	}
+	for _, now := range p.target.Proc().Rescan(pids) {
+		if m := suspects[now.PID]; now.Start == m.Start && now.State == m.State {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// waits says what a process waits for. All of it may be hidden from the reader.
+func (p *patient) waits(m *pidtree.Process, details bool) Process {
+	w := Process{PIDs: m.PIDs, Comm: m.Comm, Parent: m.Parent}
+	if !details {
+		return w
+	}
+	dir, err := p.target.Proc().Process(m.PID())
+	if err != nil {
+		return w
+	}
+	defer dir.Close()
+	if b, err := dir.ReadFile("wchan"); err == nil && string(b) != "0" {
+		w.Wait = strings.TrimSpace(string(b))
+	}
+	if b, err := dir.ReadFile("syscall"); err == nil {
+		w.Syscall = syscallName(string(b))
+	}
+	return w
+}
+
+// frozenIn tells whether a function of the kernel's keeps frozen processes, which
+// look as if they waited.
+func frozenIn(wait string) bool {
+	return strings.Contains(wait, "refrigerator") || strings.Contains(wait, "freezer")
+}
+
+// syscallName says what a process asked for, by /proc/PID/syscall; "" where it
+// does not ask for anything.
+func syscallName(line string) string {
+	word, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+	n, err := strconv.ParseInt(word, 10, 64)
+	if err != nil || n < 0 {
+		return ""
+	}
+	names := map[int64]string{ // those that wait
+		unix.SYS_READ: "read", unix.SYS_WRITE: "write", unix.SYS_PREAD64: "pread", unix.SYS_PWRITE64: "pwrite",
+		unix.SYS_READV: "readv", unix.SYS_WRITEV: "writev", unix.SYS_OPENAT: "openat", unix.SYS_OPENAT2: "openat2", unix.SYS_CLOSE: "close",
+		unix.SYS_FSTAT: "fstat", unix.SYS_STATX: "statx", unix.SYS_STATFS: "statfs", unix.SYS_FSTATFS: "fstatfs",
+		unix.SYS_FACCESSAT: "faccessat", unix.SYS_READLINKAT: "readlinkat", unix.SYS_GETDENTS64: "getdents",
+		unix.SYS_FSYNC: "fsync", unix.SYS_FDATASYNC: "fdatasync", unix.SYS_SYNC: "sync", unix.SYS_SYNCFS: "syncfs",
+		unix.SYS_FALLOCATE: "fallocate", unix.SYS_FTRUNCATE: "ftruncate", unix.SYS_UNLINKAT: "unlinkat", unix.SYS_MKDIRAT: "mkdirat",
+		unix.SYS_RENAMEAT2: "renameat2", unix.SYS_MOUNT: "mount", unix.SYS_UMOUNT2: "umount", unix.SYS_IOCTL: "ioctl",
+		unix.SYS_MMAP: "mmap", unix.SYS_MUNMAP: "munmap", unix.SYS_EXECVE: "execve", unix.SYS_CLONE: "clone", unix.SYS_CLONE3: "clone3",
+		unix.SYS_EXIT_GROUP: "exit_group", unix.SYS_FLOCK: "flock", unix.SYS_FCNTL: "fcntl", unix.SYS_SENDTO: "sendto",
+		unix.SYS_RECVFROM: "recvfrom", unix.SYS_CONNECT: "connect", unix.SYS_GETXATTR: "getxattr",
+	}
+	if name, ok := names[n]; ok {
+		return name
+	}
+	return fmt.Sprintf("system call %d", n)
+}
+
+// Of open files, a share of the limit from which on more is read of a process
+// than how many it has.
+const nearly = 0.8
+
+// descriptors finds who has nearly as many files open as it may. Limits are
+// inherited, so that of most processes the number alone is read.
+func descriptors(ctx context.Context, p *patient) func(*Report) {
+	own := p.facts.Confinement.Limits[procfs.LimitNames()[unix.RLIMIT_NOFILE]].Soft
+	count, err := countFiles(p.target.Process().Dir)
+	if err != nil {
+		return func(r *Report) { r.unseen("open files", "%v", err) }
+	}
+	list := []Limit{openFiles(count, own, "init")}
+	f, err := p.family()
+	if err != nil {
+		return func(r *Report) { r.Limits = append(r.Limits, list...) }
+	}
+	for _, m := range f.members[1:] {
+		if ctx.Err() != nil || len(list) > maxDetails {
+			break
+		}
+		if n := sizeOfFiles(p.target.Proc(), m.PID()); float64(n) >= nearly*float64(own) {
+			list = append(list, p.files(m)...)
+		}
+	}
+	return func(r *Report) { r.Limits = append(r.Limits, list...) }
+}
+
+// files is what a process has open, where that is nearly what it may.
+func (p *patient) files(m *pidtree.Process) []Limit {
+	dir, err := p.target.Proc().Process(m.PID())
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	b, err := dir.ReadFile("limits")
+	if err != nil {
+		return nil
+	}
+	limits, err := procfs.ParseLimits(b)
+	if err != nil {
+		return nil
+	}
+	n := sizeOfFiles(p.target.Proc(), m.PID())
+	if most := limits[unix.RLIMIT_NOFILE].Cur; float64(n) >= nearly*float64(most) {
+		return []Limit{openFiles(n, most, fmt.Sprintf("process %d (%s)", m.Inner(), m.Comm))}
+	}
+	return nil
+}
+
+func openFiles(n, most uint64, of string) Limit {
+	l := Limit{Name: "open files", Used: n, Of: of}
+	if most != unix.RLIM_INFINITY {
+		l.Max = &most
+	}
+	return l
+}
+
+// sizeOfFiles is how many files a process has open, as the size of its fd
+// directory tells (6.2); 0 before.
+func sizeOfFiles(proc *procfs.FS, pid int) uint64 {
+	var st unix.Stat_t
+	var errno error
+	err := sys.Control(proc.File(), func(fd int) { errno = unix.Fstatat(fd, strconv.Itoa(pid)+"/fd", &st, unix.AT_SYMLINK_NOFOLLOW) })
+	if err != nil || errno != nil {
+		return 0
+	}
+	return uint64(max(st.Size, 0))
+}
+
+// countFiles counts what a process has open.
+func countFiles(dir *procfs.Dir) (uint64, error) {
+	names, err := dir.Names("fd")
+	return uint64(len(names)), err
+}
