@@ -3,7 +3,7 @@
 // Command bench compares outband with what else puts a command inside a
 // container, and writes docs/benchmarks.md and docs/benchmarks.svg.
 //
-//	go run ./test/bench [-rounds N] [-quick] [-o DIRECTORY]
+//	go run ./test/bench [-rounds N] [-quick] [-growth] [-o DIRECTORY]
 //
 // What is compared takes turns in one run, of some five minutes; only ratios are
 // claimed. It makes its containers itself and takes them down, and it needs
@@ -46,6 +46,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 300, "rounds of each contest; those with pauses take a tenth")
 	flag.BoolVar(&o.quick, "quick", false, "a few rounds, to see that all of it works")
 	flag.StringVar(&o.out, "o", "docs", "`directory` for benchmarks.md and benchmarks.svg")
+	flag.BoolVar(&o.growth, "growth", false, "only how the tree grows, which takes a minute")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer cancel()
@@ -76,6 +77,7 @@ type options struct {
 	rounds int
 	quick  bool
 	out    string
+	growth bool
 }
 
 // bench measures everything and writes the report.
@@ -88,6 +90,9 @@ func bench(ctx context.Context, o options, log *os.File) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
+	if err := l.growthPage(ctx, o, log); err != nil || o.growth {
+		return err
+	}
 	r := report{machine: machine(), versions: l.versions(ctx), notes: l.notes}
 	contests, err := l.contests(ctx, o)
 	if err != nil {

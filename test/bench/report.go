@@ -43,6 +43,8 @@ median of these ratios, and their tenth and ninetieth percentile. They say somet
 machine: run it on yours. Where the time of an entry goes, and why some bars are missed, is in
 [docs/adr/0001](adr/0001-plan-as-program.md).
 
+How the tree grows with the machine has [a page of its own](benchmarks-tree.md).
+
 ![each ratio divided by its bar](benchmarks.svg)
 
 `

@@ -3,8 +3,8 @@
 //go:build ignore
 
 /*
- * scale hold N GROUP...  puts itself into cgroups, makes N pid namespaces, each
- *                        with a process outside and one inside, says so, and
+ * scale hold N M GROUP... puts itself into cgroups, makes N pid namespaces, each
+ *                        with a process outside and M inside, says so, and
  *                        ends with all of them when its input ends.
  * scale read             reads of all processes status, ns/pid and cmdline, on
  *                        two threads: what a tree of processes is made of.
@@ -78,7 +78,7 @@ static int child(void)
 	return 0;
 }
 
-static int hold(int count, char **groups)
+static int hold(int count, int each, char **groups)
 {
 	char byte;
 
@@ -93,7 +93,9 @@ static int hold(int count, char **groups)
 			continue;
 		if (unshare(CLONE_NEWPID))
 			_exit(1);
-		child(); /* both wait, one inside */
+		if (!child()) /* the first inside has the others */
+			for (int k = 1; k < each && child(); k++)
+				;
 		for (;;)
 			pause();
 	}
@@ -104,7 +106,7 @@ static int hold(int count, char **groups)
 
 int main(int argc, char **argv)
 {
-	if (argc > 2 && !strcmp(argv[1], "hold"))
-		return hold(atoi(argv[2]), argv + 3);
+	if (argc > 3 && !strcmp(argv[1], "hold"))
+		return hold(atoi(argv[2]), atoi(argv[3]), argv + 4);
 	return argc == 2 && !strcmp(argv[1], "read") ? read_all() : 2;
 }

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -41,7 +42,7 @@ func (l *lab) treeContest(ctx context.Context, s scale) *contest {
 	} else {
 		l.missing("There is no lsns (util-linux): no comparison of the tree with it.")
 	}
-	c.before = func() (func() error, error) { return l.holdSpaces(program, s.spaces) }
+	c.before = func() (func() error, error) { return l.holdSpaces(program, s.spaces, 1) }
 	return c
 }
 
@@ -66,12 +67,12 @@ func (l *lab) compileScale(ctx context.Context) string {
 
 // holdSpaces makes pid namespaces, in a cgroup that bounds how many processes
 // come of it.
-func (l *lab) holdSpaces(program string, count int) (release func() error, err error) {
-	dir, err := fence(2*count + 10)
+func (l *lab) holdSpaces(program string, count, each int) (release func() error, err error) {
+	dir, err := fence((1+each)*count + 10)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(program, "hold", strconv.Itoa(count), filepath.Join(dir, "cgroup.procs"))
+	cmd := exec.Command(program, "hold", strconv.Itoa(count), strconv.Itoa(each), filepath.Join(dir, "cgroup.procs"))
 	in, err := cmd.StdinPipe()
 	out, oerr := cmd.StdoutPipe()
 	if err = errors.Join(err, oerr); err == nil {
@@ -84,10 +85,26 @@ func (l *lab) holdSpaces(program string, count int) (release func() error, err e
 		in.Close()
 		return errors.Join(cmd.Wait(), removeFence(dir))
 	}
-	if _, err := bufio.NewReader(out).ReadByte(); err != nil {
+	_, err = bufio.NewReader(out).ReadByte()
+	if err == nil {
+		err = filled(dir, 1+(1+each)*count)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make %d pid namespaces: %w", count, err), release())
 	}
 	return release, nil
+}
+
+// filled waits until a fence has so many processes.
+func filled(dir string, want int) error {
+	now := ""
+	for end := time.Now().Add(turnTimeout); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		text, err := os.ReadFile(filepath.Join(dir, "pids.current"))
+		if now = strings.TrimSpace(string(text)); err != nil || now == strconv.Itoa(want) {
+			return err
+		}
+	}
+	return fmt.Errorf("there are %s processes instead of %d", now, want)
 }
 
 // fence makes a cgroup with a limit of processes: in the hierarchy of version 1

@@ -65,6 +65,7 @@ func TestQuick(t *testing.T) {
 		t.Errorf("benchmarks.md has what is no number, or names a temporary file:\n%s", page)
 	}
 	checkXML(t, filepath.Join(dir, "benchmarks.svg"))
+	checkXML(t, filepath.Join(dir, "benchmarks-tree.svg"))
 }
 
 // checkXML reads a file to its end as XML.
