@@ -166,7 +166,11 @@ func (r *Report) unseen(about, format string, args ...any) {
 // record asks engines what they know: what they call it, and how it ended last.
 func record(ctx context.Context, p *patient) func(*Report) {
 	engines := slices.DeleteFunc(slices.Clone(p.engines), func(e engine.Engine) bool { return e.Name() == engine.Bare })
-	list, err := engine.List(ctx, engines)
+	f, err := p.family()
+	if err != nil {
+		return func(r *Report) { r.unseen("engine", "%v", err) }
+	}
+	list, err := f.tree.Containers(ctx, engines) // reads no process again
 	return func(r *Report) {
 		if err != nil {
 			r.unseen("engine", "%v", err)
@@ -208,13 +212,14 @@ func relatives(ctx context.Context, t *outband.Target) (*family, error) {
 	if first == nil || first.Start != t.Started() {
 		return nil, outband.ErrGone
 	}
-	f := &family{incomplete: err}
+	f := &family{tree: tree, incomplete: err}
 	f.add(tree, first)
 	return f, nil
 }
 
 // family are the processes of a container, its first one first.
 type family struct {
+	tree       *pidtree.Tree
 	members    []*pidtree.Process
 	incomplete error
 }
