@@ -11,6 +11,7 @@ import (
 
 	"github.com/outband/outband/internal/cgroup"
 	"github.com/outband/outband/internal/confine"
+	"github.com/outband/outband/internal/inits"
 	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/ns"
 )
@@ -38,6 +39,8 @@ type ProcessFacts struct {
 	PIDs []int  `json:"pids"` // on every level, outermost first
 	Comm string `json:"comm"`
 	Exe  string `json:"exe"` // empty where it cannot be read
+	// Kind is what init it is, as docs/inits.md calls it; of an init alone.
+	Kind string `json:"kind,omitempty"`
 }
 
 // ComparedFacts are a process that is compared with init.
@@ -102,8 +105,10 @@ type Difference struct {
 // Errors: ErrGone.
 func (t *Target) Inspect() (*Facts, error) {
 	c, _ := t.Container(context.Background()) // it has deadlines of its own
+	init := processFacts(t.init, t.status)
+	init.Kind, _ = inits.Kind(t.init.Dir)
 	return &Facts{
-		Name: c.Name, Engine: c.Engine, User: c.User, Init: processFacts(t.init, t.status), State: t.runState(),
+		Name: c.Name, Engine: c.Engine, User: c.User, Init: init, State: t.runState(),
 		Namespaces: inodes(t.namespaces), Shared: t.shared(),
 		Confinement: t.confinement(t.state, t.groups),
 	}, t.Alive()
@@ -279,7 +284,7 @@ func seccompMode(n int) string {
 
 func processFacts(p *procfs.Process, status procfs.Status) ProcessFacts {
 	exe, _ := p.Dir.Readlink("exe")
-	return ProcessFacts{p.PID, status.NSpid, status.Name, exe}
+	return ProcessFacts{PID: p.PID, PIDs: status.NSpid, Comm: status.Name, Exe: exe}
 }
 
 func inodes(set ns.Set) map[string]uint64 {

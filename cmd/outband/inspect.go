@@ -90,6 +90,7 @@ func showFacts(w io.Writer, f *outband.Facts) error {
 	}
 	row("name", (&engine.Container{Name: f.Name, Engine: f.Engine, User: f.User}).FullName())
 	row("init", who(f.Init))
+	row("kind", f.Init.Kind)
 	row("state", f.State)
 	if f.Process != nil {
 		row("process", who(f.Process.ProcessFacts))
