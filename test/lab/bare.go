@@ -102,6 +102,7 @@ func Unshare() *Engine {
 // rootless is an engine as the host's ordinary user runs it.
 func rootless(e *Engine, more ...Program) *Engine {
 	root := e.setup
+	delete(e.words, Pause) // takes a cgroup of its own
 	e.Name, e.User, e.Needs = e.Name+"-rootless", &User{userID, userID}, append(e.Needs, more...)
 	e.setup = func(ctx context.Context, h *Host) error {
 		if root != nil {

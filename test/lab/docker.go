@@ -5,6 +5,7 @@ package lab
 import (
 	"context"
 	"slices"
+	"strings"
 )
 
 // dockerd is the daemon's command line. A host has no network to forward, and no
@@ -46,6 +47,7 @@ func DockerRootless() *Engine {
 		return h.daemon(ctx, h.as(append(append(start, dockerd...), "--rootless")...), append(client, "version")...)
 	}, client...)
 	e.User = &User{userID, userID}
+	delete(e.words, Pause) // takes a cgroup of its own
 	e.Needs = append(e.Needs, Program{"rootlesskit", "rootlesskit"}, Program{"newuidmap", "uidmap"})
 	return e
 }
@@ -62,6 +64,11 @@ func dockerBy(name string, setup func(context.Context, *Host) error, client ...s
 		},
 		exec:   func(name string) []string { return call("exec", name) },
 		remove: func(name string) []string { return call("rm", "-f", name) },
+		pid:    func(name string) []string { return call("inspect", "-f", "{{.State.Pid}}", name) },
+		words: words(map[Verb]string{
+			Pause: strings.Join(call("pause"), " "), Resume: strings.Join(call("unpause"), " "),
+			Stop: strings.Join(call("stop", "-t", "0"), " "), Again: strings.Join(call("start"), " "),
+		}),
 	}
 }
 
@@ -81,7 +88,7 @@ func runDocker(ctx context.Context, h *Host, call func(...string) []string, name
 	if _, err := h.as(append(append(args, image.reference()), o.args(image)...)...).output(ctx); err != nil {
 		return 0, err
 	}
-	return number(h.as(call("inspect", "-f", "{{.State.Pid}}", name)...).output(ctx))
+	return number(h.as(h.Engine.pid(name)...).output(ctx))
 }
 
 // storeOptions are the flags of docker's and of podman's that o means.
@@ -108,6 +115,10 @@ func Containerd() *Engine {
 		exec: func(name string) []string {
 			return []string{"ctr", "task", "exec", "--exec-id", "lab", name}
 		},
+		pid: func(name string) []string {
+			return []string{"sh", "-c", `ctr task ls | awk -v n="$1" '$1 == n { print $2 }'`, "sh", name}
+		},
+		words: words(map[Verb]string{Pause: "ctr task pause", Resume: "ctr task resume"}),
 		remove: func(name string) []string {
 			return []string{"sh", "-c", `ctr task kill -s KILL "$1" && ctr task rm -f "$1"; ctr container rm "$1"`, "sh", name}
 		},
@@ -134,5 +145,5 @@ func runContainerd(ctx context.Context, h *Host, name string, image *Image, o Op
 	if _, err := h.Do(ctx, append(args, o.args(image)...)...); err != nil {
 		return 0, err
 	}
-	return number(h.Do(ctx, "sh", "-c", `ctr task ls | awk -v n="$1" '$1 == n { print $2 }'`, "sh", name))
+	return number(h.Do(ctx, h.Engine.pid(name)...))
 }

@@ -44,6 +44,30 @@ type Engine struct {
 	exec func(name string) []string
 	// remove ends a container; nil where its end is that of a process.
 	remove func(name string) []string
+	// pid prints the first process, as the host counts; nil where only run knows.
+	pid func(name string) []string
+	// words are the engine's own for what can be done with a container.
+	words map[Verb]func(name string) []string
+}
+
+// Verb is what can be done with a container.
+type Verb string
+
+// The verbs. What was stopped is known to its engine, and starts under its name.
+const (
+	Pause  Verb = "pause"
+	Resume Verb = "resume"
+	Stop   Verb = "stop"
+	Again  Verb = "start"
+)
+
+// words makes a map of command lines; the container's name is the last argument.
+func words(lines map[Verb]string) map[Verb]func(string) []string {
+	all := map[Verb]func(string) []string{}
+	for verb, line := range lines {
+		all[verb] = func(name string) []string { return append(strings.Fields(line), name) }
+	}
+	return all
 }
 
 // Options are what a container can be asked to be. An engine that cannot do it
@@ -155,6 +179,32 @@ func (c *Container) ExecArgs(args ...string) []string {
 		return nil
 	}
 	return append(c.host.Engine.exec(c.Name), args...)
+}
+
+// Do does something with the container by the engine's own means, ErrNotOffered if
+// it has none.
+func (c *Container) Do(ctx context.Context, verb Verb) error {
+	word, ok := c.host.Engine.words[verb]
+	if !ok {
+		return ErrNotOffered
+	}
+	_, err := c.host.as(word(c.Name)...).output(ctx)
+	return err
+}
+
+// Start starts a container again that was stopped, ErrNotOffered if that is not
+// for the engine to do.
+func (c *Container) Start(ctx context.Context) (*Container, error) {
+	if err := c.Do(ctx, Again); err != nil {
+		return nil, err
+	}
+	pid, err := number(c.host.as(c.host.Engine.pid(c.Name)...).output(ctx))
+	if err != nil {
+		return nil, err
+	}
+	again := &Container{Name: c.Name, HostPid: pid, host: c.host}
+	again.Pid, err = c.host.HostPID(pid)
+	return again, err
 }
 
 // Remove ends the container by the engine's own means.

@@ -29,6 +29,11 @@ const (
 type Host struct {
 	// Engine is what containers are started with; nil on a bare host.
 	Engine *Engine
+	*machine
+}
+
+// machine is what is one for all engines of a host.
+type machine struct {
 	// Init is the number of the host's first process, for display.
 	Init int
 	// Group is the path of the host's cgroup, in every hierarchy.
@@ -44,7 +49,7 @@ type Host struct {
 	mu     sync.Mutex
 	last   int
 	calls  map[int]*Command // by the id of the order
-	loaded map[string]bool  // images by their names
+	loaded map[string]bool  // images by the names of their engine and their own
 }
 
 // Start makes a host and starts the engine on it, if one is given. The caller
@@ -66,13 +71,26 @@ func Start(ctx context.Context, engine *Engine) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.Engine = engine
-	if engine != nil && engine.setup != nil {
-		if err := engine.setup(ctx, h); err != nil {
-			return nil, errors.Join(fmt.Errorf("start %s: %w", engine.Name, err), h.Close())
+	if engine == nil {
+		return h, nil
+	}
+	with, err := h.With(ctx, engine)
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return with, nil
+}
+
+// With starts an engine on the host, beside what runs there, and returns the host
+// as one of that engine. To close either closes both.
+func (h *Host) With(ctx context.Context, engine *Engine) (*Host, error) {
+	with := &Host{Engine: engine, machine: h.machine}
+	if engine.setup != nil {
+		if err := engine.setup(ctx, with); err != nil {
+			return nil, fmt.Errorf("start %s: %w", engine.Name, err)
 		}
 	}
-	return h, nil
+	return with, nil
 }
 
 // memoryDirs are where engines keep root file systems, and what is not to be
@@ -93,10 +111,10 @@ func start(ctx context.Context, p *plan) (*Host, error) {
 		near.Close()
 		return nil, err
 	}
-	h := &Host{
+	h := &Host{machine: &machine{
 		Group: "/" + p.Group, link: near, log: log, keeper: p.keeper(far, log),
 		ended: make(chan struct{}), calls: map[int]*Command{}, loaded: map[string]bool{},
-	}
+	}}
 	if err := h.keeper.Start(); err != nil {
 		near.Close()
 		log.Close()

@@ -88,10 +88,8 @@ func staticBusybox() ([]byte, error) {
 
 // unpack writes the image's files below dir, which must not exist.
 func (i *Image) unpack(dir string) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	// What is there is of a container of the same name that has ended.
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
 		return err
 	}
 	return i.fill(dir)
@@ -172,7 +170,8 @@ func (i *Image) reference() string { return "docker.io/lab/" + i.Name + ":latest
 func (h *Host) load(image *Image, command ...string) (*Command, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.loaded[image.Name] {
+	key := h.Engine.Name + " " + image.Name
+	if h.loaded[key] {
 		return nil, nil
 	}
 	data, err := image.dockerArchive(image.reference())
@@ -183,6 +182,6 @@ func (h *Host) load(image *Image, command ...string) (*Command, error) {
 	if err := os.WriteFile(h.Path(path), data, 0o644); err != nil {
 		return nil, err
 	}
-	h.loaded[image.Name] = true
+	h.loaded[key] = true
 	return h.as(append(command, path)...), nil
 }

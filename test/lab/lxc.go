@@ -16,6 +16,8 @@ func LXC() *Engine {
 		run:    runLXC,
 		exec:   func(name string) []string { return []string{"lxc-attach", "-n", name, "--"} },
 		remove: func(name string) []string { return []string{"lxc-stop", "-k", "-n", name} },
+		pid:    func(name string) []string { return []string{"lxc-info", "-p", "-H", "-n", name} },
+		words:  words(map[Verb]string{Pause: "lxc-freeze -n", Resume: "lxc-unfreeze -n", Stop: "lxc-stop -k -n", Again: "lxc-start -n"}),
 	}
 }
 
@@ -74,5 +76,5 @@ func runLXC(ctx context.Context, h *Host, name string, image *Image, o Options) 
 		said, _ := h.Do(ctx, "cat", log)
 		return 0, fmt.Errorf("%w: %s", err, said)
 	}
-	return number(h.as("lxc-info", "-n", name, "-p", "-H").output(ctx))
+	return number(h.as(h.Engine.pid(name)...).output(ctx))
 }

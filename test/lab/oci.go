@@ -31,12 +31,13 @@ func ociEngine(name string, program Program) *Engine {
 		},
 		exec:   func(id string) []string { return []string{name, "exec", id} },
 		remove: func(id string) []string { return []string{name, "delete", "-f", id} },
+		words:  words(map[Verb]string{Pause: name + " pause", Resume: name + " resume"}),
 	}
 }
 
 func (h *Host) runOCI(ctx context.Context, runtime, id string, image *Image, o Options) (int, error) {
-	bundle := "/lab/" + id
-	if err := image.unpack(h.Path(bundle + "/rootfs")); err != nil {
+	bundle := "/lab/" + runtime + "/" + id
+	if err := errors.Join(os.RemoveAll(h.Path(bundle)), image.unpack(h.Path(bundle+"/rootfs"))); err != nil {
 		return 0, err
 	}
 	if _, err := h.Do(ctx, runtime, "spec", "--bundle", bundle); err != nil {

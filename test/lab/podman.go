@@ -35,6 +35,8 @@ func Podman() *Engine {
 		run:    runPodman,
 		exec:   func(name string) []string { return []string{"podman", "exec", name} },
 		remove: func(name string) []string { return []string{"podman", "rm", "-f", "-t", "0", name} },
+		pid:    func(name string) []string { return []string{"podman", "inspect", "-f", "{{.State.Pid}}", name} },
+		words:  words(map[Verb]string{Pause: "podman pause", Resume: "podman unpause", Stop: "podman stop -t 0", Again: "podman start"}),
 	}
 }
 
@@ -105,5 +107,5 @@ func runPodman(ctx context.Context, h *Host, name string, image *Image, o Option
 	if _, err := h.as(append(append(args, image.reference()), o.args(image)...)...).output(ctx); err != nil {
 		return 0, err
 	}
-	return number(h.as("podman", "inspect", "-f", "{{.State.Pid}}", name).output(ctx))
+	return number(h.as(h.Engine.pid(name)...).output(ctx))
 }

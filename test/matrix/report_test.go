@@ -44,22 +44,70 @@ func (r *results) finish(t *testing.T) {
 		return
 	}
 	text := r.table()
+	settle(t, text, func(_, second string) string { return r.document(text) + second })
+}
+
+// second is what the second part of the report begins with.
+const second = "\n## Names and states\n"
+
+// settle writes what has become of the two parts of the report if that is asked
+// for, and else sees whether it has a table as it was found.
+func settle(t *testing.T, table string, write func(first, second string) string) {
+	data, err := os.ReadFile(document)
 	if *update {
-		if err := os.WriteFile(document, []byte(r.document(text)), 0o644); err != nil {
+		part, rest, _ := strings.Cut(string(data), second)
+		if err := os.WriteFile(document, []byte(write(part, second+rest)), 0o644); err != nil {
 			t.Error(err)
 		}
 		return
 	}
-	data, err := os.ReadFile(document)
-	if err == nil && strings.Contains(string(data), text) {
+	if err == nil && strings.Contains(string(data), table) {
 		return
 	}
-	said := fmt.Sprintf("%s is not what was found (%v): make test-matrix UPDATE=1\n%s", document, err, text)
+	said := fmt.Sprintf("%s is not what was found (%v): make test-matrix UPDATE=1\n%s", document, err, table)
 	if os.Getenv("OUTBAND_REQUIRE") == "all" {
 		t.Error(said)
 	} else {
 		t.Log(said) // other versions of the engines
 	}
+}
+
+// conformed is the second table: what was found of each engine's names and states.
+type conformed struct{ lines [][]string }
+
+const namesLegend = `
+One container of each engine went through this, from left to right; ` + "`TestConformance`" + `.
+
+- **running**: what ` + "`ls`" + ` calls it, and what leads to it. ` + "`pid:`" + `: nobody keeps a name.
+- **one row**: engines below know it, too; it is listed once, and their names lead to it. –: there are none, or none that is known.
+- **id**: the beginning of its id leads to it. –: it has none.
+- **long names**: one of 100,000 characters is refused.
+- **forged**: another container has its host name, its arguments and the ends of its cgroups' names. Its name leads to no other.
+- **same name**: another engine has a container of that name. The name alone is refused with the choices. –: such a name has its
+  engine or its user before it anyway.
+- **paused**: listed so, and not entered. –: the engine has no word for it, or not here.
+- **stopped**: *known*: ` + "`ls -a`" + ` has it, and it is refused as not running; *gone*: nobody keeps it. Another under its name is *new*: the
+  name leads to that one.
+
+`
+
+// finish is that of results.
+func (c *conformed) finish(t *testing.T) {
+	if t.Failed() || testRun() != "" && testRun() != t.Name() {
+		return
+	}
+	head, rule := []string{"engine"}, []string{"---"}
+	for _, f := range facets() {
+		head, rule = append(head, f.name), append(rule, "---")
+	}
+	var b strings.Builder
+	for _, line := range append([][]string{head, rule}, c.lines...) {
+		if len(line) != len(head) {
+			return // a part of it
+		}
+		b.WriteString("| " + strings.Join(line, " | ") + " |\n")
+	}
+	settle(t, b.String(), func(first, _ string) string { return first + second + namesLegend + b.String() })
 }
 
 // table is what was found, without what differs between machines.
