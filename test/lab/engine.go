@@ -143,7 +143,17 @@ type Container struct {
 	// HostPid is its first process as the host counts, Pid as the machine does.
 	HostPid, Pid int
 
-	host *Host
+	host   *Host
+	parent *Command // what waits for it; nil where that is not ours to see
+}
+
+// Ended waits for what has started the container and stays as long as it, and
+// returns how that has ended; ErrNotOffered where there is none.
+func (c *Container) Ended(ctx context.Context) (Result, error) {
+	if c.parent == nil {
+		return Result{}, ErrNotOffered
+	}
+	return c.parent.Wait(ctx)
 }
 
 // Run starts a container and returns when its first process runs.

@@ -54,30 +54,35 @@ func SystemNeeds() []Program {
 	return append([]Program{{"nsenter", "util-linux"}, {"tini-static", "tini"}, {"catatonit", "catatonit"}}, debianNeeds...)
 }
 
-// Boot boots a system under nspawn, which has to be the host's engine, on a file
-// system of its own: some inits make their root read-only in the end.
-func (h *Host) Boot(ctx context.Context, s *System) (*Container, error) {
-	c, err := h.boot(ctx, s)
+// OwnUsers has nspawn give a system a user namespace of its own, in which it may
+// be switched off.
+var OwnUsers = []string{"--private-users=524288:65536", "--private-users-ownership=auto"}
+
+// Boot boots a system under nspawn, which has to be the host's engine and takes
+// more of its words, on a file system of its own: some inits make their root
+// read-only in the end. One that was booted before has to have ended.
+func (h *Host) Boot(ctx context.Context, s *System, extra ...string) (*Container, error) {
+	c, err := h.boot(ctx, s, extra)
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", s.Name, err)
 	}
 	return c, nil
 }
 
-func (h *Host) boot(ctx context.Context, s *System) (*Container, error) {
+func (h *Host) boot(ctx context.Context, s *System, extra []string) (*Container, error) {
 	root := "/var/lib/machines/" + s.Name
 	if err := h.fill(ctx, s, root); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, bootTime)
 	defer cancel()
-	args := append(nspawn(s.Name, root), "--console=read-only")
+	args := append(append(nspawn(s.Name, root), "--console=read-only"), extra...)
 	cmd := h.inGroup(s.Name, append(args, s.Args...)...)
 	pid, err := h.background(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}
-	c := &Container{Name: s.Name, HostPid: pid, host: h}
+	c := &Container{Name: s.Name, HostPid: pid, host: h, parent: cmd}
 	if c.Pid, err = h.HostPID(pid); err != nil {
 		return nil, err
 	}
@@ -106,7 +111,7 @@ func (h *Host) fill(ctx context.Context, s *System, root string) error {
 			return err
 		}
 	}
-	if _, err := h.Do(ctx, "sh", "-c", `mkdir -p "$0" && mount -t tmpfs -o size=1g,mode=755 tmpfs "$0"`, root); err != nil {
+	if _, err := h.Do(ctx, "sh", "-c", `mkdir -p "$0" && { ! mountpoint -q "$0" || umount "$0"; } && mount -t tmpfs -o size=1g,mode=755 tmpfs "$0"`, root); err != nil {
 		return err
 	}
 	if archive != "" {
