@@ -5,6 +5,7 @@
 //
 //	go run ./test/lab/cmd/lab list
 //	go run ./test/lab/cmd/lab run ENGINE [IMAGE]
+//	go run ./test/lab/cmd/lab all OUTBAND
 package main
 
 import (
@@ -22,6 +23,7 @@ import (
 
 const usage = `usage: lab list
        lab run ENGINE [IMAGE]
+       lab all OUTBAND    a container of each engine on one host, as that program shows them
 IMAGE is busybox (the default) or scratch; for nspawn also an init to boot, as
 in "lab run nspawn systemd". It takes root.
 `
@@ -48,6 +50,8 @@ func run(ctx context.Context, args []string) error {
 	case len(args) == 1 && args[0] == "list":
 		list()
 		return nil
+	case len(args) == 2 && args[0] == "all":
+		return showAll(ctx, args[1])
 	case len(args) == 2 && args[0] == "run":
 		return runOne(ctx, args[1], "busybox")
 	case len(args) == 3 && args[0] == "run":
