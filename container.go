@@ -22,7 +22,11 @@ func (t *Target) Container(ctx context.Context) (engine.Container, error) {
 	if err != nil {
 		return t.bare(), err
 	}
-	known, err := engine.NewHost(t.fs, tasks).List(ctx, append([]engine.Engine{engine.Demo(t.runDir)}, all.Engines()...))
+	engines := t.engines
+	if len(engines) == 0 {
+		engines = all.Engines()
+	}
+	known, err := engine.NewHost(t.fs, tasks).List(ctx, append([]engine.Engine{engine.Demo(t.runDir)}, engines...))
 	for i := range known {
 		// A19: the number alone could be another's by now.
 		if known[i].Init.PID == t.init.PID && known[i].Init.Start == t.started {

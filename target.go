@@ -28,10 +28,11 @@ import (
 // the name or the number that led to it. It is safe for use by several
 // goroutines.
 type Target struct {
-	name   string
-	runDir string // as OpenIn was given it
-	fs     *procfs.FS
-	init   *procfs.Process
+	name    string
+	runDir  string // as OpenIn was given it
+	engines []engine.Engine
+	fs      *procfs.FS
+	init    *procfs.Process
 	snapshot
 
 	treeOnce sync.Once
@@ -69,20 +70,24 @@ func Open(ctx context.Context, name string) (*Target, error) {
 }
 
 // OpenIn is Open with the directory in which Outband keeps its own state, for
-// names that are found there.
-func OpenIn(ctx context.Context, name, runDir string) (*Target, error) {
+// names that are found there, and with the engines that are asked; without any
+// they are those of engine/all.
+func OpenIn(ctx context.Context, name, runDir string, engines ...engine.Engine) (*Target, error) {
+	if len(engines) == 0 {
+		engines = all.Engines()
+	}
 	proc, err := openProc()
 	if err != nil {
 		return nil, err
 	}
-	init, err := engine.Resolve(ctx, proc, name, runDir, all.Engines()...)
+	init, err := engine.Resolve(ctx, proc, name, runDir, engines...)
 	if err != nil {
 		proc.Close()
 		return nil, engineError(err)
 	}
 	t, err := open(name, proc, init)
 	if t != nil {
-		t.runDir = runDir
+		t.runDir, t.engines = runDir, engines
 	}
 	return t, err
 }

@@ -69,6 +69,27 @@ func (h *Host) ReadDir(path string, owner uint32) ([]string, error) {
 	return names, err
 }
 
+// Dial connects to a daemon by its socket. Deadlines of what it returns work.
+//
+// A27: no file system is asked for it that may never answer. Who listens and has no
+// room left is EAGAIN, and not waited for.
+func (h *Host) Dial(socket string) (*os.File, error) {
+	path, err := h.find(h.root+socket, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: socket, Err: err}
+	}
+	defer unix.Close(path)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d", path)}); err != nil {
+		unix.Close(fd)
+		return nil, &fs.PathError{Op: "connect", Path: socket, Err: err}
+	}
+	return os.NewFile(uintptr(fd), socket), nil
+}
+
 // Kind tells what a path leads to, without a word on whose it is.
 func (h *Host) Kind(path string) (fs.FileMode, error) {
 	fd, err := h.find(h.root+path, 0)

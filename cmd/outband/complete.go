@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/outband/outband/engine"
-	"github.com/outband/outband/engine/all"
 	"github.com/outband/outband/internal/safetext"
 )
 
@@ -17,14 +16,14 @@ import (
 const completionTime = 200 * time.Millisecond
 
 // completeTargets offers the containers that run, by the names their engines
-// have for them, else by the number of their first process; it asks no daemon.
+// have for them, else by the number of their first process; it wakes no daemon.
 func (p *program) completeTargets(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
 	defer cancel()
-	containers, _ := engine.Names(ctx, append([]engine.Engine{engine.Demo(p.runDir)}, all.Engines()...))
+	containers, _ := engine.Names(ctx, append([]engine.Engine{engine.Demo(p.runDir)}, engines()...))
 	names := make([]cobra.Completion, 0, len(containers))
 	for i := range containers {
 		c := &containers[i]

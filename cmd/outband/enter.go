@@ -134,7 +134,7 @@ func enterError(target string, err error) error {
 func (p *program) enterTarget(f *enterFlags, name string, command []string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	t, err := outband.OpenIn(ctx, name, p.runDir)
+	t, err := outband.OpenIn(ctx, name, p.runDir, engines()...)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ one; 4 refused; 124 no answer in time.`,
 // inspect shows a container, and a process in it where pid is not 0.
 func (p *program) inspect(w io.Writer, name string, pid int, asJSON bool) error {
 	ctx := context.Background()
-	t, err := outband.OpenIn(ctx, name, p.runDir)
+	t, err := outband.OpenIn(ctx, name, p.runDir, engines()...)
 	if err != nil {
 		return err
 	}

@@ -176,7 +176,7 @@ func (s *switching) find(ctx context.Context) error {
 	c, err := engine.Named(list, s.name)
 	switch {
 	case errors.Is(err, engine.ErrNotFound): // by another name than an engine's
-		s.target, err = outband.OpenIn(ctx, s.name, s.runDir)
+		s.target, err = outband.OpenIn(ctx, s.name, s.runDir, engines()...)
 	case err != nil:
 		return err
 	case c.Init.PID == 0:

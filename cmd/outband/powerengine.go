@@ -11,7 +11,6 @@ import (
 
 	"github.com/outband/outband"
 	"github.com/outband/outband/engine"
-	"github.com/outband/outband/engine/all"
 	"github.com/outband/outband/pidtree"
 	"github.com/outband/outband/power"
 )
@@ -27,7 +26,7 @@ func again(ctx context.Context, c *engine.Container) *engine.Container {
 	if tree == nil {
 		return nil
 	}
-	list, _ := tree.Containers(ctx, all.Engines())
+	list, _ := tree.Containers(ctx, engines())
 	for i := range list {
 		l := &list[i]
 		if l.Engine != c.Engine || l.User != c.User || l.ID != c.ID {

@@ -100,12 +100,18 @@ func (p *program) hold(ctx context.Context, name string) (*procfs.FS, *procfs.Pr
 	if err != nil {
 		return nil, nil, err
 	}
-	init, err := engine.Resolve(ctx, proc, name, p.runDir, all.Engines()...)
+	init, err := engine.Resolve(ctx, proc, name, p.runDir, engines()...)
 	if err != nil {
 		proc.Close()
 		return nil, nil, err
 	}
 	return proc, init, nil
+}
+
+// engines are those that are asked, with what the caller's environment says of
+// them.
+func engines() []engine.Engine {
+	return all.With(all.Options{DockerHost: os.Getenv("DOCKER_HOST")})
 }
 
 // snapshot reads all processes and names the containers among them. What could
@@ -137,7 +143,7 @@ func (p *program) look(ctx context.Context) (*pidtree.Tree, []engine.Container, 
 	if n := tree.Unknown(); n > 0 {
 		p.say("note: processes whose container only root may know: %d; there may be more names and visitors", n)
 	}
-	containers, err := tree.Containers(ctx, append([]engine.Engine{engine.Demo(p.runDir)}, all.Engines()...))
+	containers, err := tree.Containers(ctx, append([]engine.Engine{engine.Demo(p.runDir)}, engines()...))
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			p.say("note: %s", line)

@@ -14,10 +14,20 @@ import (
 	"github.com/outband/outband/engine/podman"
 )
 
+// Options are what a caller knows of engines that they do not tell themselves. The
+// zero value is for callers who know nothing.
+type Options struct {
+	// DockerHost is where the caller's docker daemon listens, see docker.Engine.
+	DockerHost string
+}
+
 // Engines returns one adapter for each engine, the outermost first: of several
 // that know the same container, the first names it.
-func Engines() []engine.Engine {
+func Engines() []engine.Engine { return With(Options{}) }
+
+// With is Engines by what the caller knows.
+func With(o Options) []engine.Engine {
 	return []engine.Engine{
-		docker.Engine{}, podman.Engine{}, lxc.Engine{}, nspawn.Engine{}, containerd.Engine{}, oci.Engine{}, bare.Engine{},
+		docker.Engine{Host: o.DockerHost}, podman.Engine{}, lxc.Engine{}, nspawn.Engine{}, containerd.Engine{}, oci.Engine{}, bare.Engine{},
 	}
 }

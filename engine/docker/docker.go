@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package docker lists Docker's containers, root's and those of all users, by the
-// files of their daemons, which need not run; no daemon is asked.
+// files of their daemons, which need not run. No daemon is asked but one that the
+// caller names.
 package docker
 
 import (
@@ -20,14 +21,19 @@ import (
 )
 
 // Engine reads Docker's files.
-type Engine struct{}
+type Engine struct {
+	// Host is where the caller's daemon listens, "unix:///srv/docker.sock", as
+	// docker has it in DOCKER_HOST; "" for no such daemon. It is asked for the
+	// containers that its files do not tell of, if it runs.
+	Host string
+}
 
 // Name returns "docker".
 func (Engine) Name() string { return "docker" }
 
 // List returns the containers of each daemon that runs, and of those that are there
 // by default: root's, and each user's.
-func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, error) {
+func (e Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, error) {
 	places := h.Places()
 	if !slices.ContainsFunc(places, func(p engine.Place) bool { return p.UID == 0 }) && h.Asks("") {
 		places = append(places, engine.Place{Runtime: "/run"}) // that it may not be read is told
@@ -47,7 +53,8 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 			failed = errors.Join(failed, err)
 		}
 	}
-	return all, failed
+	more, err := e.asked(ctx, h, all)
+	return append(all, more...), errors.Join(failed, err)
 }
 
 // daemon is the Docker of one user.

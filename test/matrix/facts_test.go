@@ -97,6 +97,35 @@ func TestFacts(t *testing.T) {
 	}
 }
 
+// TestDockerHost: a daemon whose files nobody may read is asked where DOCKER_HOST
+// says, and its socket is left alone when it does not run.
+func TestDockerHost(t *testing.T) {
+	testutil.RequireRoot(t)
+	testutil.NoLeaks(t)
+	host := open(t, lab.Docker(), build(t))
+	c, err := host.Run(t.Context(), "named", lab.Busybox(t), lab.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As a file that others may write to, its state is not believed.
+	if _, err := host.Do(t.Context(), "sh", "-c", "chmod 666 /var/lib/docker/containers/*/config.v2.json"); err != nil {
+		t.Fatal(err)
+	}
+	pid := func(env string) (string, error) {
+		return host.Do(t.Context(), "env", env, outband, "pid", "docker:named", "1")
+	}
+	if out, err := pid("DOCKER_HOST="); err == nil {
+		t.Errorf("by its files: %q", out)
+	}
+	want := fmt.Sprintf("%d ", c.HostPid)
+	if out, err := pid("DOCKER_HOST=unix:///run/docker.sock"); err != nil || !strings.HasPrefix(out, want) {
+		t.Errorf("%q, %v, want %q", out, err, want)
+	}
+	if out, err := pid("DOCKER_HOST=unix:///nothing.sock"); err == nil {
+		t.Errorf("no socket: %q", out)
+	}
+}
+
 // begin makes a container.
 func begin(t *testing.T, host *lab.Host, c told) {
 	t.Helper()
