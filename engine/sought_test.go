@@ -17,8 +17,9 @@ import (
 // Only the places are asked in which what is sought can be.
 func TestPlacesSought(t *testing.T) {
 	root := t.TempDir()
-	passwd := "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\nbob:x:1001:1001::/home/bob:/bin/sh\n"
-	for path, text := range map[string]string{"etc/passwd": passwd, "run/user/1000/x": "", "run/user/1001/x": ""} {
+	passwd := "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\nbob:x:1001:1001::/home/bob:/bin/sh\n" +
+		"carl:x:1002:1002::/home/carl:/bin/sh\nwww:x:33:33::/var/www:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/sh\nnohome:x:1003:1003:::/bin/sh\n"
+	for path, text := range map[string]string{"etc/passwd": passwd, "run/user/1000/x": "", "run/user/1001/x": "", "run/user/40/x": ""} {
 		path = filepath.Join(root, path)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
 			t.Fatal(err)
@@ -27,7 +28,7 @@ func TestPlacesSought(t *testing.T) {
 	for _, test := range []struct {
 		name, user string
 		want       []string
-	}{{"", "", []string{"", "ann", "bob"}}, {"web", "", []string{""}}, {"web", "ann", []string{"ann"}}, {"web", "eve", nil}} {
+	}{{"", "", []string{"", "ann", "bob", "40", "carl"}}, {"web", "", []string{""}}, {"web", "ann", []string{"ann"}}, {"web", "carl", []string{"carl"}}, {"web", "eve", nil}} {
 		var got []string
 		for _, p := range Recorded(root, nil).Seek(test.name, test.user).Places() {
 			got = append(got, p.User)

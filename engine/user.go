@@ -5,8 +5,10 @@ package engine
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,9 +24,13 @@ type Place struct {
 	Runtime string // /run, /run/user/1000
 }
 
-// Places are root's for root, and with them those of all users that have a
-// runtime directory; for others their own alone. Those of whom nothing is sought
-// are left out.
+// Users that people have, and how many of them there may be on a machine that has
+// a table of them all (login.defs(5), UID_MIN and UID_MAX).
+const firstUser, lastUser, maxUsers = 1000, 60000, 500
+
+// Places are root's for root, and with them those of all users that have a runtime
+// directory, or that are people's; for others their own alone. Those of whom nothing
+// is sought are left out.
 func (h *Host) Places() []Place {
 	uid := uint32(os.Geteuid())
 	if uid != 0 && h.root == "" {
@@ -37,18 +43,35 @@ func (h *Host) Places() []Place {
 	if h.sought != nil && h.sought.name != "" && h.sought.user == "" {
 		return places
 	}
-	names, _ := h.ReadDir("/run/user", 0) // none is fine
 	users := h.users()
-	for _, name := range names {
-		n, err := strconv.ParseUint(name, 10, 32)
-		if err != nil || n == 0 {
-			continue
-		}
-		if p := h.place(uint32(n), users); h.Asks(p.User) {
+	for _, uid := range h.uids(users) {
+		if p := h.place(uid, users); h.Asks(p.User) {
 			places = append(places, p)
 		}
 	}
 	return places
+}
+
+// uids are the users that may have engines: who is logged in, and who could be.
+func (h *Host) uids(users map[uint32]account) []uint32 {
+	names, _ := h.ReadDir("/run/user", 0) // none is fine
+	var uids []uint32
+	for _, name := range names {
+		if n, err := strconv.ParseUint(name, 10, 32); err == nil && n != 0 {
+			uids = append(uids, uint32(n))
+		}
+	}
+	people := 0
+	for _, uid := range slices.Sorted(maps.Keys(users)) {
+		if uid < firstUser || uid > lastUser || users[uid].home == "" || slices.Contains(uids, uid) {
+			continue
+		}
+		if people++; people > maxUsers {
+			break
+		}
+		uids = append(uids, uid)
+	}
+	return uids
 }
 
 func (h *Host) place(uid uint32, users map[uint32]account) Place {
