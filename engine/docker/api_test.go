@@ -147,7 +147,7 @@ func TestRefusing(t *testing.T) {
 	_, tasks, e := asking(t)
 	for what, answer := range map[string]string{
 		"nothing": "", "no HTTP": "hello\r\n\r\n[]", "forbidden": "HTTP/1.0 403 Forbidden\r\n\r\n{}", "no list": ok + "{}", "no JSON": ok + "[",
-		"an id that is a path": ok + `[{"Id":"../../x"}]`, "no end of its head": "HTTP/1.0 200 OK\r\n", "too long": ok + "[" + strings.Repeat(" ", maxAnswer),
+		"an id that is a path": ok + `[{"Id":"` + strings.Repeat("../", 21) + `x"}]`, "no end of its head": "HTTP/1.0 200 OK\r\n", "too long": ok + "[" + strings.Repeat(" ", maxAnswer),
 	} {
 		root := testutil.Private(t, "testdata/host")
 		listen(t, root, func(string) string { return answer })
@@ -176,6 +176,7 @@ func TestRefusing(t *testing.T) {
 
 func FuzzParseAnswer(f *testing.F) {
 	f.Add([]byte(ok+"[]"), "web")
+	f.Add([]byte(ok+`[{"Id":"`+strings.Repeat("../", 21)+`x","Names":["/web"]}]`), "web")
 	f.Fuzz(func(t *testing.T, b []byte, name string) {
 		body, err := parseAnswer(b)
 		if err != nil {
