@@ -21,14 +21,19 @@ func (p *program) completeTargets(_ *cobra.Command, args []string, _ string) ([]
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
+	return p.targetNames(func(c *engine.Container) bool { return c.Init.PID != 0 })
+}
+
+// targetNames offers the containers that are wanted.
+func (p *program) targetNames(wanted func(*engine.Container) bool) ([]cobra.Completion, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
 	defer cancel()
 	containers, _ := engine.Names(ctx, append([]engine.Engine{engine.Demo(p.runDir)}, engines()...))
 	names := make([]cobra.Completion, 0, len(containers))
 	for i := range containers {
 		c := &containers[i]
-		if c.Init.PID != 0 {
-			names = append(names, cobra.CompletionWithDesc(safetext.Escape(c.FullName()), safetext.Escape(c.Init.Comm)))
+		if wanted(c) {
+			names = append(names, cobra.CompletionWithDesc(safetext.Escape(c.FullName()), orElse(safetext.Escape(c.Init.Comm), string(c.State))))
 		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp

@@ -70,11 +70,14 @@ refused; 124 not done in time; 130 by ^C, which leaves the container as it is.`,
 			}
 			return failure("power "+args[0]+" "+word, p.power(&f, args[0], word))
 		},
-		ValidArgsFunction: func(c *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
-			if len(args) == 1 {
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			switch len(args) {
+			case 0: // stopped ones too: on is for them
+				return p.targetNames(func(*engine.Container) bool { return true })
+			case 1:
 				return words, cobra.ShellCompDirectiveNoFileComp
 			}
-			return p.completeTargets(c, args, toComplete)
+			return nil, cobra.ShellCompDirectiveNoFileComp
 		},
 	}
 	outputFlag(c, &f.output, "json")
