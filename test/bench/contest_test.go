@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -167,5 +168,38 @@ func TestRunTellsFailure(t *testing.T) {
 	cancel()
 	if _, _, err := run(ctx, []string{"/bin/sleep", "1000"}); err == nil {
 		t.Error("run sleep outlived its context")
+	}
+}
+
+// TestOnly has one of two contests take place.
+func TestOnly(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	var first, second []string
+	a, b := fake(2, &first, "a", "b"), fake(2, &second, "c", "d")
+	a.title, b.title = "First", "Second"
+	b.claims = []claim{{of: "c", to: "d", bar: 1}}
+	r := report{machine: "a machine"}
+	if err := r.compete(t.Context(), []*contest{a, b}, "Second", null); err != nil {
+		t.Fatal(err)
+	}
+	if len(first) != 0 || len(second) == 0 {
+		t.Errorf("turns %v and %v: only the second was asked for", first, second)
+	}
+	var out strings.Builder
+	r.rows(&out)
+	for _, line := range []string{"a machine\n", "| Second | c / d | 1.00 | 1.00 – 1.00 | 1 |  | 2 | within the bar |\n", "| Second | d | 2500.00 |"} {
+		if !strings.Contains(out.String(), line) {
+			t.Errorf("there is no %q:\n%s", line, out.String())
+		}
+	}
+	if err := r.compete(t.Context(), []*contest{a, b}, "", null); err != nil || len(first) == 0 {
+		t.Errorf("all: %v, turns %v", err, first)
+	}
+	if err := (&report{}).compete(t.Context(), []*contest{a, b}, "Third", null); err == nil || !strings.Contains(err.Error(), `"Third"`) {
+		t.Errorf("a contest that there is not: %v", err)
 	}
 }

@@ -3,15 +3,15 @@
 // Command bench compares outband with what else puts a command inside a
 // container, and writes docs/benchmarks.md and docs/benchmarks.svg.
 //
-//	go run ./test/bench [-rounds N] [-quick] [-growth] [-o DIRECTORY]
+//	go run ./test/bench [-rounds N] [-quick] [-growth | -only CONTEST] [-o DIRECTORY]
 //
 // What is compared takes turns in one run, of some five minutes; only ratios are
 // claimed. It makes its containers itself and takes them down, and it needs
 // root and a machine that has nothing else to do.
 //
 // Files: contest.go who takes turns and what is claimed of it; cli.go,
-// library.go, relay.go, scale.go, power.go the contests; memory.go what is measured
-// once; terminal.go what a terminal feels like; names.go what a name costs; lab.go
+// library.go, relay.go, scale.go, listing.go, power.go the contests; memory.go what is
+// measured once; terminal.go what a terminal feels like; names.go what a name costs; lab.go
 // and oci.go the containers; worker.go and floor.c the processes that run in loops;
 // stats.go, report.go, chart.go what comes out.
 package main
@@ -25,6 +25,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -47,6 +48,7 @@ func main() {
 	flag.BoolVar(&o.quick, "quick", false, "a few rounds, to see that all of it works")
 	flag.StringVar(&o.out, "o", "docs", "`directory` for benchmarks.md and benchmarks.svg")
 	flag.BoolVar(&o.growth, "growth", false, "only how the tree grows, which takes a minute")
+	flag.StringVar(&o.only, "only", "", "a `contest`, Tree say: no other takes place, and its rows are printed instead of written")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer cancel()
@@ -78,6 +80,7 @@ type options struct {
 	quick  bool
 	out    string
 	growth bool
+	only   string
 }
 
 // bench measures everything and writes the report.
@@ -90,26 +93,46 @@ func bench(ctx context.Context, o options, log *os.File) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
-	if err := l.growthPage(ctx, o, log); err != nil || o.growth {
-		return err
+	if o.only == "" {
+		if err := l.growthPage(ctx, o, log); err != nil || o.growth {
+			return err
+		}
 	}
-	r := report{machine: machine(), versions: l.versions(ctx), notes: l.notes}
+	r := report{machine: machine(), versions: l.versions(ctx)}
 	contests, err := l.contests(ctx, o)
 	if err != nil {
 		return err
 	}
-	for _, c := range contests {
-		taken, err := c.run(ctx, progress(log, c.title))
-		if err != nil {
-			return err
-		}
-		r.add(c, taken)
+	if err := r.compete(ctx, contests, o.only, log); err != nil {
+		return fmt.Errorf("%w %s", err, strings.Join(l.notes, " "))
+	}
+	if o.only != "" {
+		r.rows(os.Stdout)
+		return nil
 	}
 	if r.figures, err = l.figures(ctx, o); err != nil {
 		return err
 	}
 	r.notes = l.notes
 	return r.write(o.out)
+}
+
+// compete has the contests take place, or the only one that is asked for.
+func (r *report) compete(ctx context.Context, contests []*contest, only string, log *os.File) error {
+	for _, c := range contests {
+		if only != "" && only != c.title {
+			continue
+		}
+		taken, err := c.run(ctx, progress(log, c.title))
+		if err != nil {
+			return err
+		}
+		r.add(c, taken)
+	}
+	if len(r.times) == 0 {
+		return fmt.Errorf("there is no contest called %q here", only)
+	}
+	return nil
 }
 
 // contests are all of them, with the numbers of rounds that o asks for.
@@ -122,6 +145,9 @@ func (l *lab) contests(ctx context.Context, o options) ([]*contest, error) {
 	all := append(append(l.cliContests(s), library...), l.relayContest(s))
 	if tree := l.treeContest(ctx, s); tree != nil {
 		all = append(all, tree)
+	}
+	if list := l.listContest(ctx, s); list != nil {
+		all = append(all, list)
 	}
 	if ends := l.powerContest(s); ends != nil {
 		all = append(all, ends)

@@ -79,10 +79,7 @@ func (r *report) markdown(w io.Writer) {
 	fmt.Fprint(w, intro)
 	fmt.Fprintf(w, "%s; %s.\n\n", r.machine, strings.Join(r.versions, "; "))
 	fmt.Fprint(w, claimsIntro)
-	for _, c := range r.results {
-		fmt.Fprintf(w, "| %s | %s / %s | %.2f | %.2f – %.2f | %s | %s | %d | %s |\n", c.contest, cell(c.of), cell(c.to),
-			c.ratio.Median, c.ratio.P10, c.ratio.P90, number(c.bar), number(c.goal), c.ratio.N, c.verdict())
-	}
+	r.ratioRows(w)
 	fmt.Fprint(w, figuresIntro)
 	for _, f := range r.figures {
 		limit := ""
@@ -92,16 +89,34 @@ func (r *report) markdown(w io.Writer) {
 		fmt.Fprintf(w, "| %s | %s | %s | %s |\n", f.what, f.measured(), limit, f.how)
 	}
 	fmt.Fprint(w, timesIntro)
-	for _, t := range r.times {
-		s := t.seconds
-		fmt.Fprintf(w, "| %s | %s | %.2f | %.2f – %.2f | %s |\n", t.contest, cell(t.name),
-			1000*s.Median, 1000*s.P10, 1000*s.P90, cell(t.what))
-	}
+	r.timeRows(w)
 	if len(r.notes) > 0 {
 		fmt.Fprint(w, "\n## What did not take part\n\n")
 	}
 	for _, note := range r.notes {
 		fmt.Fprintf(w, "- %s\n", note)
+	}
+}
+
+// rows writes what the page has of the contests.
+func (r *report) rows(w io.Writer) {
+	fmt.Fprintln(w, r.machine)
+	r.ratioRows(w)
+	r.timeRows(w)
+}
+
+func (r *report) ratioRows(w io.Writer) {
+	for _, c := range r.results {
+		fmt.Fprintf(w, "| %s | %s / %s | %.2f | %.2f – %.2f | %s | %s | %d | %s |\n", c.contest, cell(c.of), cell(c.to),
+			c.ratio.Median, c.ratio.P10, c.ratio.P90, number(c.bar), number(c.goal), c.ratio.N, c.verdict())
+	}
+}
+
+func (r *report) timeRows(w io.Writer) {
+	for _, t := range r.times {
+		s := t.seconds
+		fmt.Fprintf(w, "| %s | %s | %.2f | %.2f – %.2f | %s |\n", t.contest, cell(t.name),
+			1000*s.Median, 1000*s.P10, 1000*s.P90, cell(t.what))
 	}
 }
 
