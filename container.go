@@ -8,6 +8,7 @@ import (
 
 	"github.com/outband/outband/engine"
 	"github.com/outband/outband/engine/all"
+	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/ns"
 )
 
@@ -22,6 +23,12 @@ func (t *Target) Container(ctx context.Context) (engine.Container, error) {
 	if err != nil {
 		return t.bare(), err
 	}
+	return t.ContainerAmong(ctx, tasks)
+}
+
+// ContainerAmong is Container where all processes have been read already: for the
+// packages of this module that stand on this one.
+func (t *Target) ContainerAmong(ctx context.Context, tasks []procfs.Task) (engine.Container, error) {
 	engines := t.engines
 	if len(engines) == 0 {
 		engines = all.Engines()

@@ -21,8 +21,8 @@ import (
 	"github.com/outband/outband"
 	"github.com/outband/outband/engine"
 	"github.com/outband/outband/internal/cgroup"
+	"github.com/outband/outband/internal/inits"
 	"github.com/outband/outband/internal/procfs"
-	"github.com/outband/outband/pidtree"
 )
 
 // lookTime bounds everything together: what asks file systems ends by itself
@@ -49,25 +49,23 @@ func examinations() []examination {
 
 // patient is the container while it is looked at.
 type patient struct {
-	target  *outband.Target
-	facts   *outband.Facts
-	groups  []procfs.Group
-	engines []engine.Engine
+	target *outband.Target
+	groups []procfs.Group
+	shared bool // its network, with the caller
 	// Read at most once, by whoever is first to need it.
 	mounts func() []procfs.Mount // the caller's
 	family func() (*family, error)
 }
 
-// Examine looks at a container that runs. Engines are asked what they know of
-// it; bare is not needed among them. It takes less than three seconds, whatever
-// the container does; what could not be looked at in that time is told in the
-// report.
+// Examine looks at a container that runs. It takes less than three seconds,
+// whatever the container does; what could not be looked at in that time is told
+// in the report.
 //
 // Errors: outband.ErrGone, fs.ErrPermission.
-func Examine(ctx context.Context, t *outband.Target, engines ...engine.Engine) (*Report, error) {
+func Examine(ctx context.Context, t *outband.Target) (*Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	p := &patient{target: t, engines: engines, mounts: sync.OnceValue(func() []procfs.Mount { return mountsOf(t.Proc()) })}
+	p := &patient{target: t, mounts: sync.OnceValue(func() []procfs.Mount { return mountsOf(t.Proc()) })}
 	p.family = sync.OnceValues(func() (*family, error) { return relatives(ctx, t) })
 	r := &Report{Name: t.Name(), Engine: engine.Bare}
 	if err := p.introduce(r); err != nil {
@@ -104,9 +102,6 @@ func Examine(ctx context.Context, t *outband.Target, engines ...engine.Engine) (
 
 // introduce finds out who it is.
 func (p *patient) introduce(r *Report) (err error) {
-	if p.facts, err = p.target.Inspect(); err != nil {
-		return err
-	}
 	init := p.target.Process()
 	stat, err := init.Dir.ReadFile("stat") // its state now, not when it was opened
 	if err != nil {
@@ -121,9 +116,16 @@ func (p *patient) introduce(r *Report) (err error) {
 	}
 	r.State = string(engine.Running)
 	r.Init = &Init{
-		PID: init.PID, PIDs: p.target.PIDs(), Comm: task.Comm, Exe: p.facts.Init.Exe,
-		State: string(task.State), Started: startedAt(task.Start), Frozen: p.frozen(),
+		PID: init.PID, PIDs: p.target.PIDs(), Comm: task.Comm, State: string(task.State), Started: startedAt(task.Start),
 	}
+	r.Init.Kind, r.Init.Exe = inits.Kind(init.Dir)
+	self, err := p.target.Proc().Self()
+	if err != nil {
+		return err
+	}
+	defer self.Close()
+	p.shared = sameNetwork(self, init.Dir)
+	r.Init.Frozen = p.frozen(self)
 	if len(r.Init.Frozen) > 0 {
 		r.State = string(engine.Paused)
 	}
@@ -131,12 +133,7 @@ func (p *patient) introduce(r *Report) (err error) {
 }
 
 // frozen are the cgroups that keep it frozen.
-func (p *patient) frozen() (paths []string) {
-	self, err := p.target.Proc().Self()
-	if err != nil {
-		return nil
-	}
-	defer self.Close()
+func (p *patient) frozen(self *procfs.Dir) (paths []string) {
 	own, err := self.Groups()
 	if err != nil {
 		return nil
@@ -165,21 +162,16 @@ func (r *Report) unseen(about, format string, args ...any) {
 
 // record asks engines what they know: what they call it, and how it ended last.
 func record(ctx context.Context, p *patient) func(*Report) {
-	engines := slices.DeleteFunc(slices.Clone(p.engines), func(e engine.Engine) bool { return e.Name() == engine.Bare })
 	f, err := p.family()
 	if err != nil {
 		return func(r *Report) { r.unseen("engine", "%v", err) }
 	}
-	list, err := f.tree.Containers(ctx, engines) // reads no process again
+	c, err := p.target.ContainerAmong(ctx, f.all)
 	return func(r *Report) {
 		if err != nil {
 			r.unseen("engine", "%v", err)
 		}
-		for i := range list {
-			if c := &list[i]; c.Init.PID == r.Init.PID && c.Init.Start == p.target.Started() {
-				r.know(c)
-			}
-		}
+		r.know(&c)
 	}
 }
 
@@ -200,33 +192,54 @@ func Stopped(c *engine.Container) *Report {
 	return r
 }
 
-// relatives are the processes of a container.
-func relatives(ctx context.Context, t *outband.Target) (*family, error) {
-	ctx, cancel := context.WithTimeout(ctx, scanTime)
-	defer cancel()
-	tree, err := pidtree.Snapshot(ctx)
-	if tree == nil {
-		return nil, err
-	}
-	first := tree.Find(t.PID())
-	if first == nil || first.Start != t.Started() {
-		return nil, outband.ErrGone
-	}
-	f := &family{tree: tree, incomplete: err}
-	f.add(tree, first)
-	return f, nil
-}
-
 // family are the processes of a container, its first one first.
 type family struct {
-	tree       *pidtree.Tree
-	members    []*pidtree.Process
+	all        []procfs.Task // the machine's
+	members    []*procfs.Task
 	incomplete error
 }
 
-func (f *family) add(tree *pidtree.Tree, p *pidtree.Process) {
-	f.members = append(f.members, p)
-	for child := range tree.Children(p) {
-		f.add(tree, child)
+// relatives finds the processes of a container.
+func relatives(ctx context.Context, t *outband.Target) (*family, error) {
+	ctx, cancel := context.WithTimeout(ctx, scanTime)
+	defer cancel()
+	tasks, err := t.Proc().Scan(ctx)
+	if tasks == nil {
+		return nil, err
+	}
+	f := &family{all: tasks, incomplete: err}
+	at, ok := slices.BinarySearchFunc(tasks, t.PID(), func(task procfs.Task, pid int) int { return task.PID - pid })
+	if !ok || tasks[at].Start != t.Started() {
+		return nil, outband.ErrGone
+	}
+	f.gather(at)
+	return f, nil
+}
+
+// gather finds who belongs to a first process: what is in its pid namespace, if
+// it has one of its own; and what descends from those, also in containers inside.
+func (f *family) gather(first int) {
+	init := &f.all[first]
+	children := make(map[int][]int, len(f.all))
+	for i := range f.all {
+		children[f.all[i].Parent] = append(children[f.all[i].Parent], i)
+	}
+	known := make([]bool, len(f.all))
+	add := func(i int) {
+		if !known[i] {
+			known[i] = true
+			f.members = append(f.members, &f.all[i])
+		}
+	}
+	add(first)
+	for i := range f.all {
+		if inside := len(init.NSpid) > 1 && init.NSpid[len(init.NSpid)-1] == 1; inside && f.all[i].PIDNS == init.PIDNS && init.PIDNS != 0 {
+			add(i)
+		}
+	}
+	for next := 0; next < len(f.members); next++ { // it grows meanwhile
+		for _, child := range children[f.members[next].PID] {
+			add(child)
+		}
 	}
 }

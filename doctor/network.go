@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/outband/outband/internal/procfs"
-	"github.com/outband/outband/pidtree"
 )
 
 const (
@@ -36,7 +35,7 @@ func network(ctx context.Context, p *patient) func(*Report) {
 	if dev == nil {
 		return func(r *Report) { r.unseen("network", "its tables cannot be read") }
 	}
-	n := &Network{Shared: slices.Contains(p.facts.Shared, "net"), Interfaces: procfs.ParseInterfaces(dev)}
+	n := &Network{Shared: p.shared, Interfaces: procfs.ParseInterfaces(dev)}
 	n.Addresses = append(procfs.ParseAddresses(read("fib_trie")), procfs.ParseAddresses6(read("if_inet6"))...)
 	for _, r := range append(procfs.ParseRoutes(read("route")), procfs.ParseRoutes6(read("ipv6_route"))...) {
 		n.add(r)
@@ -56,6 +55,13 @@ func network(ctx context.Context, p *patient) func(*Report) {
 		n.Listening = slices.DeleteFunc(n.Listening, func(s Socket) bool { return s.PIDs == nil })
 	}
 	return func(r *Report) { r.Network = n }
+}
+
+// sameNetwork tells whether two processes are in the same network namespace.
+func sameNetwork(a, b *procfs.Dir) bool {
+	one, err := a.Readlink("ns/net")
+	other, oerr := b.Readlink("ns/net")
+	return err == nil && oerr == nil && one == other
 }
 
 // add adds a route, but for those that IPv6 has by itself.
@@ -100,8 +106,8 @@ func (p *patient) owners(ctx context.Context, f *family, sockets []Socket) {
 }
 
 // owned finds the sockets that a process has open.
-func (p *patient) owned(m *pidtree.Process, missing map[string]*Socket) {
-	dir, err := p.target.Proc().Process(m.PID())
+func (p *patient) owned(m *procfs.Task, missing map[string]*Socket) {
+	dir, err := p.target.Proc().Process(m.PID)
 	if err != nil {
 		return
 	}
@@ -113,7 +119,7 @@ func (p *patient) owned(m *pidtree.Process, missing map[string]*Socket) {
 	for _, name := range names[:min(len(names), maxDescriptors)] {
 		link, err := dir.Readlink("fd/" + name)
 		if s := missing[link]; err == nil && s != nil {
-			s.PIDs, s.Comm = m.PIDs, m.Comm
+			s.PIDs, s.Comm = m.NSpid, m.Comm
 			delete(missing, link)
 		}
 	}

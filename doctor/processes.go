@@ -3,6 +3,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/sys"
-	"github.com/outband/outband/pidtree"
 )
 
 const (
@@ -48,9 +48,9 @@ func processes(ctx context.Context, p *patient) func(*Report) {
 	for _, m := range p.still(ctx, f) {
 		switch m.State {
 		case 'Z':
-			found.Zombies = append(found.Zombies, Process{PIDs: m.PIDs, Comm: m.Comm, Parent: m.Parent})
+			found.Zombies = append(found.Zombies, Process{PIDs: m.NSpid, Comm: m.Comm, Parent: m.Parent})
 		case 'T', 't':
-			found.Stopped = append(found.Stopped, Process{PIDs: m.PIDs, Comm: m.Comm, Parent: m.Parent})
+			found.Stopped = append(found.Stopped, Process{PIDs: m.NSpid, Comm: m.Comm, Parent: m.Parent})
 		case 'D':
 			if w := p.waits(m, len(found.Waiting) < maxDetails); !frozenIn(w.Wait) {
 				found.Waiting = append(found.Waiting, w)
@@ -66,13 +66,13 @@ func processes(ctx context.Context, p *patient) func(*Report) {
 }
 
 // still are the members that get nowhere, and still do after a while.
-func (p *patient) still(ctx context.Context, f *family) (list []*pidtree.Process) {
-	suspects := map[int]*pidtree.Process{}
+func (p *patient) still(ctx context.Context, f *family) (list []*procfs.Task) {
+	suspects := map[int]*procfs.Task{}
 	var pids []int
 	for _, m := range f.members {
 		if strings.IndexByte("ZTtD", m.State) >= 0 {
-			suspects[m.PID()] = m
-			pids = append(pids, m.PID())
+			suspects[m.PID] = m
+			pids = append(pids, m.PID)
 		}
 	}
 	if len(pids) == 0 {
@@ -91,12 +91,12 @@ func (p *patient) still(ctx context.Context, f *family) (list []*pidtree.Process
 }
 
 // waits says what a process waits for. All of it may be hidden from the reader.
-func (p *patient) waits(m *pidtree.Process, details bool) Process {
-	w := Process{PIDs: m.PIDs, Comm: m.Comm, Parent: m.Parent}
+func (p *patient) waits(m *procfs.Task, details bool) Process {
+	w := Process{PIDs: m.NSpid, Comm: m.Comm, Parent: m.Parent}
 	if !details {
 		return w
 	}
-	dir, err := p.target.Proc().Process(m.PID())
+	dir, err := p.target.Proc().Process(m.PID)
 	if err != nil {
 		return w
 	}
@@ -149,9 +149,10 @@ const nearly = 0.8
 // descriptors finds who has nearly as many files open as it may. Limits are
 // inherited, so that of most processes the number alone is read.
 func descriptors(ctx context.Context, p *patient) func(*Report) {
-	own := p.facts.Confinement.Limits[procfs.LimitNames()[unix.RLIMIT_NOFILE]].Soft
-	count, err := countFiles(p.target.Process().Dir)
-	if err != nil {
+	init := p.target.Process().Dir
+	own, err := mayOpen(init)
+	count, cerr := countFiles(init)
+	if err = cmp.Or(err, cerr); err != nil {
 		return func(r *Report) { r.unseen("open files", "%v", err) }
 	}
 	list := []Limit{openFiles(count, own, "init")}
@@ -163,7 +164,7 @@ func descriptors(ctx context.Context, p *patient) func(*Report) {
 		if ctx.Err() != nil || len(list) > maxDetails {
 			break
 		}
-		if n := sizeOfFiles(p.target.Proc(), m.PID()); float64(n) >= nearly*float64(own) {
+		if n := sizeOfFiles(p.target.Proc(), m.PID); float64(n) >= nearly*float64(own) {
 			list = append(list, p.files(m)...)
 		}
 	}
@@ -171,25 +172,30 @@ func descriptors(ctx context.Context, p *patient) func(*Report) {
 }
 
 // files is what a process has open, where that is nearly what it may.
-func (p *patient) files(m *pidtree.Process) []Limit {
-	dir, err := p.target.Proc().Process(m.PID())
+func (p *patient) files(m *procfs.Task) []Limit {
+	dir, err := p.target.Proc().Process(m.PID)
 	if err != nil {
 		return nil
 	}
 	defer dir.Close()
-	b, err := dir.ReadFile("limits")
+	most, err := mayOpen(dir)
 	if err != nil {
 		return nil
 	}
-	limits, err := procfs.ParseLimits(b)
-	if err != nil {
-		return nil
-	}
-	n := sizeOfFiles(p.target.Proc(), m.PID())
-	if most := limits[unix.RLIMIT_NOFILE].Cur; float64(n) >= nearly*float64(most) {
-		return []Limit{openFiles(n, most, fmt.Sprintf("process %d (%s)", m.Inner(), m.Comm))}
+	if n := sizeOfFiles(p.target.Proc(), m.PID); float64(n) >= nearly*float64(most) {
+		return []Limit{openFiles(n, most, fmt.Sprintf("process %d (%s)", m.NSpid[len(m.NSpid)-1], m.Comm))}
 	}
 	return nil
+}
+
+// mayOpen is how many files a process may have open.
+func mayOpen(dir *procfs.Dir) (uint64, error) {
+	b, err := dir.ReadFile("limits")
+	if err != nil {
+		return 0, err
+	}
+	limits, err := procfs.ParseLimits(b)
+	return limits[unix.RLIMIT_NOFILE].Cur, err
 }
 
 func openFiles(n, most uint64, of string) Limit {

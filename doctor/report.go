@@ -60,6 +60,7 @@ type Init struct {
 	PIDs    []int     `json:"pids"` // on every level, outermost first
 	Comm    string    `json:"comm"`
 	Exe     string    `json:"exe"`   // "" where it cannot be read
+	Kind    string    `json:"kind"`  // what init it is, as docs/inits.md calls it
 	State   string    `json:"state"` // a letter, see proc_pid_stat(5)
 	Started time.Time `json:"started"`
 	Frozen  []string  `json:"frozen"` // the cgroups that keep it frozen

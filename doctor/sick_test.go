@@ -55,7 +55,13 @@ func sicknesses() map[string]func() error {
 			defer unix.Close(fd)
 			return errors.Join(unix.FsconfigSetFlag(fd, "ro"), unix.FsconfigReconfigure(fd))
 		},
-		"zombie": func() error { return exec.Command("/bin/true").Start() },
+		"zombie": func() error {
+			cmd := exec.Command("/bin/true")
+			if err := cmd.Start(); err != nil {
+				return err
+			}
+			return unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil) // it is left
+		},
 		"files": func() error {
 			for {
 				if _, err := unix.Open("/dev/null", unix.O_RDONLY, 0); err != nil {

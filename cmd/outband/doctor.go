@@ -17,7 +17,6 @@ import (
 	"github.com/outband/outband"
 	"github.com/outband/outband/doctor"
 	"github.com/outband/outband/engine"
-	"github.com/outband/outband/engine/all"
 )
 
 func (p *program) doctorCommand() *cobra.Command {
@@ -75,7 +74,7 @@ func (p *program) doctor(ctx context.Context, w io.Writer, name string, asJSON b
 
 // examine looks at a container, also one that does not run.
 func (p *program) examine(ctx context.Context, name string) (*doctor.Report, error) {
-	t, err := outband.OpenIn(ctx, name, p.runDir)
+	t, err := outband.OpenIn(ctx, name, p.runDir, engines()...)
 	var stopped *engine.NotRunningError
 	if errors.As(err, &stopped) {
 		return doctor.Stopped(&stopped.Container), nil
@@ -84,7 +83,7 @@ func (p *program) examine(ctx context.Context, name string) (*doctor.Report, err
 		return nil, err
 	}
 	defer t.Close()
-	return doctor.Examine(ctx, t, append([]engine.Engine{engine.Demo(p.runDir)}, all.Engines()...)...)
+	return doctor.Examine(ctx, t)
 }
 
 // drawReport draws a report for people: what is wrong, then what was seen.
