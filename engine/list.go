@@ -156,7 +156,7 @@ func (h *Host) observe(c *Container) {
 		return
 	}
 	t, ok := h.task(c.Init.PID)
-	if ok {
+	if ok && !h.Brief() {
 		c.Supervisor = h.supervisor(t)
 	}
 	switch {

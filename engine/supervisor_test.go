@@ -30,6 +30,21 @@ func TestSupervisor(t *testing.T) {
 	}
 }
 
+// Nobody reads what the parent executes where names are all that is asked.
+func TestSupervisorBrief(t *testing.T) {
+	tasks := []procfs.Task{{PID: 1, Start: 1}, {PID: 10, Parent: 1, Start: 5, Comm: "conmon"}, {PID: 11, Parent: 10, Start: 6, State: 'Z'}}
+	for _, brief := range []bool{false, true} {
+		h := Recorded(t.TempDir(), tasks)
+		if brief {
+			h.Seek("", "")
+		}
+		c := Container{Init: Init{PID: 11}}
+		if h.observe(&c); (c.Supervisor == nil) != brief || c.State != Zombie {
+			t.Errorf("brief %v: %+v", brief, c)
+		}
+	}
+}
+
 // TestSupervisorKernel: what the parent executes counts, not what it calls itself.
 func TestSupervisorKernel(t *testing.T) {
 	target := testutil.Throwaway(t, throwaway.Spec{})

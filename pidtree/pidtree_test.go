@@ -5,6 +5,7 @@ package pidtree
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -157,6 +158,48 @@ func TestName(t *testing.T) {
 	for pid, want := range map[int]string{7: "docker:web", 8: "", 9: ""} {
 		if got := tree.Find(pid).Container; got != want {
 			t.Errorf("%d is called %q, want %q", pid, got, want)
+		}
+	}
+}
+
+// recorder is an engine that has a container, and writes down what it is asked.
+type recorder struct {
+	name  string
+	all   []engine.Container
+	asked chan<- string
+}
+
+func (r recorder) Name() string { return r.name }
+
+func (r recorder) List(_ context.Context, h *engine.Host) ([]engine.Container, error) {
+	r.asked <- fmt.Sprint(r.name, " ", h.Brief())
+	return r.all, nil
+}
+
+// Names asks for names alone, and those who have none for nothing.
+func TestNames(t *testing.T) {
+	const pid, start = 4000, 7
+	asked := make(chan string, 4)
+	engines := []engine.Engine{
+		recorder{"docker", []engine.Container{{Engine: "docker", Name: "web", Init: engine.Init{PID: pid, Start: start}}}, asked},
+		recorder{engine.Bare, []engine.Container{{Engine: engine.Bare, Name: "pid:4000", Init: engine.Init{PID: pid, Start: start}}}, asked},
+	}
+	for _, full := range []bool{false, true} {
+		tree := newTree([]procfs.Task{{PID: 1, NSpid: []int{1}}, {PID: pid, Parent: 1, NSpid: []int{pid, 1}, PIDNS: 9, Start: start}}, false)
+		err, want := error(nil), []string{"docker true"}
+		if full {
+			_, err = tree.Containers(t.Context(), engines)
+			want = []string{"bare false", "docker false"}
+		} else {
+			err = tree.Names(t.Context(), engines)
+		}
+		var got []string
+		for len(asked) > 0 {
+			got = append(got, <-asked)
+		}
+		slices.Sort(got)
+		if name := tree.Find(pid).Container; err != nil || name != "docker:web" || !slices.Equal(got, want) {
+			t.Errorf("full %v: %v, %q, asked %q, want %q", full, err, name, got, want)
 		}
 	}
 }

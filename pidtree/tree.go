@@ -5,6 +5,7 @@ package pidtree
 import (
 	"context"
 	"iter"
+	"slices"
 
 	"github.com/outband/outband/engine"
 	"github.com/outband/outband/internal/cgroup"
@@ -192,12 +193,29 @@ func (t *Tree) Name(containers []engine.Container) {
 // processes their names. The processes are those of the tree: none is read
 // again. Errors are as those of engine.List.
 func (t *Tree) Containers(ctx context.Context, engines []engine.Engine) ([]engine.Container, error) {
+	return t.containers(ctx, engines, false)
+}
+
+// Names gives the first processes of containers their names, and reads nothing
+// else of them. Errors are as those of engine.List.
+func (t *Tree) Names(ctx context.Context, engines []engine.Engine) error {
+	// What nobody gave a name has none here.
+	engines = slices.DeleteFunc(slices.Clone(engines), func(e engine.Engine) bool { return e.Name() == engine.Bare })
+	_, err := t.containers(ctx, engines, true)
+	return err
+}
+
+func (t *Tree) containers(ctx context.Context, engines []engine.Engine, brief bool) ([]engine.Container, error) {
 	proc, err := procfs.Open()
 	if err != nil {
 		return nil, err
 	}
 	defer proc.Close()
-	all, err := engine.NewHost(proc, t.tasks).List(ctx, engines)
+	host := engine.NewHost(proc, t.tasks)
+	if brief {
+		host.Seek("", "")
+	}
+	all, err := host.List(ctx, engines)
 	t.Name(all)
 	return all, err
 }

@@ -110,7 +110,7 @@ func (p *program) looker(ctx context.Context, target string) (look func() (*fore
 	}
 	if target == "" {
 		return func() (*forest, error) {
-			tree, _, err := p.snapshot(ctx)
+			tree, err := p.picture(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -127,7 +127,7 @@ func (p *program) looker(ctx context.Context, target string) (look func() (*fore
 		return nil, nil, err
 	}
 	return func() (*forest, error) {
-		tree, _, err := p.snapshot(ctx)
+		tree, err := p.picture(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -125,14 +125,32 @@ func (p *program) snapshot(ctx context.Context) (*pidtree.Tree, []engine.Contain
 }
 
 // look is snapshot with an error for engines that could not be asked.
-func (p *program) look(ctx context.Context) (*pidtree.Tree, []engine.Container, error) {
+func (p *program) look(ctx context.Context) (tree *pidtree.Tree, containers []engine.Container, err error) {
+	tree, err = p.named(ctx, func(t *pidtree.Tree, engines []engine.Engine) error {
+		containers, err = t.Containers(ctx, engines)
+		return err
+	})
+	return tree, containers, err
+}
+
+// picture is snapshot for who needs no more of containers than their names.
+func (p *program) picture(ctx context.Context) (*pidtree.Tree, error) {
+	tree, err := p.named(ctx, func(t *pidtree.Tree, engines []engine.Engine) error { return t.Names(ctx, engines) })
+	if tree == nil {
+		return nil, err
+	}
+	return tree, nil
+}
+
+// named reads all processes, and has ask name containers among them.
+func (p *program) named(ctx context.Context, ask func(*pidtree.Tree, []engine.Engine) error) (*pidtree.Tree, error) {
 	shot := pidtree.Snapshot
 	if p.processes != nil {
 		shot = p.processes.Snapshot
 	}
 	tree, err := shot(ctx)
 	if tree == nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err != nil {
 		p.say("note: %v", err)
@@ -143,7 +161,7 @@ func (p *program) look(ctx context.Context) (*pidtree.Tree, []engine.Container, 
 	if n := tree.Unknown(); n > 0 {
 		p.say("note: processes whose container only root may know: %d; there may be more names and visitors", n)
 	}
-	containers, err := tree.Containers(ctx, append([]engine.Engine{engine.Demo(p.runDir)}, engines()...))
+	err = ask(tree, append([]engine.Engine{engine.Demo(p.runDir)}, engines()...))
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			p.say("note: %s", line)
@@ -152,7 +170,7 @@ func (p *program) look(ctx context.Context) (*pidtree.Tree, []engine.Container, 
 	if err := tree.Explain(p.sessionNumbers); err != nil {
 		p.say("note: %v", err)
 	}
-	return tree, containers, err
+	return tree, err
 }
 
 // sessionNumbers are the numbers of the commands of all sessions that live.

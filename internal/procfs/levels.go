@@ -96,7 +96,7 @@ func (r *reader) byPidfd(pid int, space uint64) []int {
 		return nil
 	}
 	defer unix.Close(pidfd)
-	n, err := sys.ReadAt(r.spaces.fdinfo, r.file(pidfd, ""), r.buf[:])
+	n, err := sys.PeekAt(r.spaces.fdinfo, r.file(pidfd, ""), r.buf[:])
 	if err != nil {
 		return nil
 	}

@@ -87,7 +87,7 @@ func (r *reader) slot(s *slot) {
 
 // task reads all of a process but its arguments; false when it is gone.
 func (r *reader) task(pid int, t *Task) bool {
-	n, err := sys.ReadAt(r.root, r.file(pid, "/stat"), r.buf[:])
+	n, err := sys.PeekAt(r.root, r.file(pid, "/stat"), r.buf[:])
 	if err != nil {
 		return false
 	}
@@ -118,10 +118,10 @@ func (r *reader) task(pid int, t *Task) bool {
 // levels reads from status what number a process has on each level.
 func (r *reader) levels(t *Task) bool {
 	status := r.buf[:]
-	n, err := sys.ReadAt(r.root, r.file(t.PID, "/status"), status)
+	n, err := sys.PeekAt(r.root, r.file(t.PID, "/status"), status)
 	if err == nil && n == len(status) { // tens of thousands of groups
 		status = make([]byte, maxStatus)
-		n, err = sys.ReadAt(r.root, r.file(t.PID, "/status"), status)
+		n, err = sys.PeekAt(r.root, r.file(t.PID, "/status"), status)
 	}
 	if err != nil {
 		return false
