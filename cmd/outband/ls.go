@@ -114,6 +114,7 @@ func (p *program) ls(ctx context.Context, w io.Writer, f *lsFlags) error {
 	if names := engineNames(); f.engine != "" && !slices.Contains(names, f.engine) {
 		return fmt.Errorf("%w: there is no engine called %q (%s)", errUsage, safetext.Escape(f.engine), strings.Join(names, ", "))
 	}
+	collectLess()
 	tree, containers, err := p.snapshot(ctx)
 	if err != nil {
 		return err

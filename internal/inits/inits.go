@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -149,10 +150,15 @@ func open(dir *procfs.Dir) (paths []string) {
 // base is the name of a program's file, which may be there no more.
 func base(exe string) string { return path.Base(strings.TrimSuffix(exe, " (deleted)")) }
 
+// table is the table for who only looks up what is in it, which ls does twice for
+// each of a thousand containers.
+var table = sync.OnceValue(Table)
+
 // candidates are the rows for a program.
 func candidates(exe string) (rows []Row) {
-	for _, r := range Table() {
-		if slices.ContainsFunc(r.Exe, func(pattern string) bool { ok, _ := path.Match(pattern, base(exe)); return ok }) {
+	name := base(exe)
+	for _, r := range table() {
+		if slices.ContainsFunc(r.Exe, func(pattern string) bool { ok, _ := path.Match(pattern, name); return ok }) {
 			rows = append(rows, r)
 		}
 	}
