@@ -39,6 +39,7 @@ test: ## vet, format, all tests, the arm64 build; installs nothing
 	@unformatted=$$($$($(GO) env GOROOT)/bin/gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt-formatted: $$unformatted" >&2; exit 1; }
 	$(GO) vet ./...
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) vet ./...
+	CGO_ENABLED=0 $(GO) -C test/cri vet -trimpath ./... # as test/lab builds it
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) build -o /dev/null ./cmd/outband
 	@# One package after the other (-p 1): each looks whether it left the machine as it was.
 	@# The matrix and what runs on whole hosts have targets of their own.
@@ -85,6 +86,7 @@ fuzz: ## each fuzz test for FUZZTIME
 
 lint: ## golangci-lint 2 if it is installed, else vet and staticcheck
 	$(GO) mod tidy -diff
+	$(GO) -C test/cri mod tidy -diff
 	@if golangci-lint version 2>/dev/null | grep -q 'version v\?2\.'; then set -x; golangci-lint run; \
 	else set -x; $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...; fi
 

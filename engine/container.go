@@ -50,6 +50,10 @@ type Container struct {
 // namespace that no other engine's container has.
 const Bare = "bare"
 
+// Sandbox is what the container that holds a pod's namespaces is called in it. Its
+// pod's name alone does not lead to it.
+const Sandbox = "POD"
+
 // Init is the first process of a container.
 type Init struct {
 	PID   int    // in the caller's pid namespace
@@ -118,7 +122,7 @@ func (c *Container) fits(prefix, rest string) fit {
 	engine, user, _ := strings.Cut(prefix, "@")
 	switch {
 	case prefix == "pod" && c.Pod:
-		if rest == c.Name || strings.HasPrefix(c.Name, rest+"/") && strings.Count(rest, "/") == 1 {
+		if rest == c.Name || strings.HasPrefix(c.Name, rest+"/") && strings.Count(rest, "/") == 1 && c.Name != rest+"/"+Sandbox {
 			return exactly
 		}
 		return best

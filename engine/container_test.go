@@ -67,12 +67,16 @@ func TestMerge(t *testing.T) {
 // TestMatch: which container a name means.
 func TestMatch(t *testing.T) {
 	pod := running("containerd", "shop/cart/app", idB, 20)
-	pod.Pod = true
+	sandbox, ended := running("containerd", "shop/cart/POD", strings.Repeat("2a", 32), 22), running("containerd", "shop/done/app", strings.Repeat("2b", 32), 0)
+	holder := running("containerd", "shop/done/POD", strings.Repeat("2c", 32), 23) // of a pod whose container has ended
+	for _, c := range []*Container{&pod, &sandbox, &ended, &holder} {
+		c.Pod = true
+	}
 	rootless := running("podman", "web", strings.Repeat("cd", 32), 21)
 	rootless.User = "ann"
 	stopped := Container{Engine: "docker", Name: "db", ID: strings.Repeat("ef", 32), State: Stopped}
 	all := merge([][]Container{
-		{running("docker", "web", idA, 10), stopped}, {running("podman", "db", strings.Repeat("01", 32), 11), rootless}, {pod},
+		{running("docker", "web", idA, 10), stopped}, {running("podman", "db", strings.Repeat("01", 32), 11), rootless}, {sandbox, pod, holder, ended},
 		{running("containerd", "moby/"+idA, idA, 10)}, {running("runc", "c1", "c1", 12)}, {running("crun", "c1", "c1", 13)}, {running(Bare, "pid:14", "4026532000", 14)},
 	})
 	tests := []struct {
@@ -83,7 +87,7 @@ func TestMatch(t *testing.T) {
 		{"docker:db", []int{0}}, {"db", []int{11}}, // the one that runs
 		{"ab12", []int{10}}, {"ab34", []int{20}}, {"ab", []int{10, 20}}, {"docker:ab", []int{10}}, {"cd", nil}, {"podman@ann:cdcd", []int{21}},
 		{"containerd:moby/" + idA, []int{10}}, {"containerd:ab12", []int{10}}, {"c1", []int{12, 13}}, {"runc:c1", []int{12}}, {"c", nil},
-		{"pod:shop/cart/app", []int{20}}, {"pod:shop/cart", []int{20}}, {"pod:shop", nil}, {"pod:shop/car", nil}, {"shop/cart/app", []int{20}},
+		{"pod:shop/cart/app", []int{20}}, {"pod:shop/cart", []int{20}}, {"pod:shop/cart/POD", []int{22}}, {"pod:shop/done", []int{0}}, {"pod:shop", nil}, {"pod:shop/car", nil}, {"shop/cart/app", []int{20}},
 		{"pid", nil}, {"4026532000", nil}, {"bare:pid:14", nil},
 	}
 	for _, test := range tests {

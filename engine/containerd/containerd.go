@@ -172,7 +172,7 @@ const (
 )
 
 // ParseSpec parses config.json: "namespace/pod/container" for a container of a
-// pod, "" for another. The one that holds a pod's namespaces is called POD.
+// pod, "" for another.
 func ParseSpec(b []byte) (pod string, err error) {
 	var spec struct {
 		Annotations map[string]string `json:"annotations"`
@@ -183,7 +183,7 @@ func ParseSpec(b []byte) (pod string, err error) {
 	a := spec.Annotations
 	name := a[podContainer]
 	if a[podType] == "sandbox" {
-		name = "POD"
+		name = engine.Sandbox
 	}
 	return joinPod(a[podNamespace], a[podName], name), nil
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/outband/outband/engine"
@@ -29,25 +31,42 @@ func complete(h *engine.Host, data string, tasks []engine.Container) ([]engine.C
 	}
 	defer f.Close()
 	all, err := readStored(f)
-	at := map[string]int{}
-	for i, c := range tasks {
-		at[c.Name] = i
+	return join(tasks, all), err
+}
+
+// stored is a container as the database has it.
+type stored struct {
+	engine.Container
+	created time.Time
+}
+
+// join puts tasks and what is stored together. The kubelet makes a new container for
+// each life of one in a pod, and keeps some that ended: of those with one name it is
+// the one with a task, or the newest.
+func join(tasks []engine.Container, all []stored) []engine.Container {
+	slices.SortStableFunc(all, func(a, b stored) int { return b.created.Compare(a.created) })
+	key := func(c *engine.Container) string { return strings.Join(c.Via, " ") + "/" + c.ID }
+	at, pods := map[string]int{}, map[string]bool{}
+	for i := range tasks {
+		at[key(&tasks[i])] = i
+		pods[tasks[i].Name] = tasks[i].Pod
 	}
 	for _, c := range all {
-		if i, ok := at[c.Name]; ok {
+		if i, ok := at[key(&c.Container)]; ok {
 			tasks[i].Restart, tasks[i].StopSignal = c.Restart, c.StopSignal
-		} else {
-			tasks = append(tasks, c)
+		} else if !pods[c.Name] {
+			tasks = append(tasks, c.Container)
+			pods[c.Name] = c.Pod
 		}
 	}
-	return tasks, err
+	return tasks
 }
 
 // How often a database is read that is being written, and after which pause.
 const attempts, pause = 5, 10 * time.Millisecond
 
 // readStored reads a database until nobody has written meanwhile.
-func readStored(f io.ReaderAt) (all []engine.Container, err error) {
+func readStored(f io.ReaderAt) (all []stored, err error) {
 	for range attempts {
 		db, oerr := bolt.Open(f)
 		if err = oerr; err == nil {
@@ -68,7 +87,7 @@ var errWritten = errors.New("its database is being written")
 
 // containers returns what is in the buckets v1, namespace, containers. Docker's own
 // are left to its adapter: it makes them anew for each start.
-func containers(db *bolt.DB) (all []engine.Container, err error) {
+func containers(db *bolt.DB) (all []stored, err error) {
 	top, ok, err := db.Find("v1")
 	if err != nil || !ok {
 		return nil, err
@@ -82,16 +101,33 @@ func containers(db *bolt.DB) (all []engine.Container, err error) {
 			return err
 		}
 		return db.Walk(list, func(one bolt.Pair) error {
-			labels := map[string][]byte{}
-			l, ok, err := db.Find("v1", string(space.Key), "containers", string(one.Key), "labels")
-			if err == nil && ok {
-				labels, err = db.Values(l)
-			}
-			all = append(all, ofLabels(string(space.Key), string(one.Key), labels))
+			c, err := readContainer(db, string(space.Key), string(one.Key))
+			all = append(all, c)
 			return err
 		})
 	})
 	return all, err
+}
+
+// readContainer reads the bucket of a container.
+func readContainer(db *bolt.DB, space, id string) (c stored, err error) {
+	bucket, _, err := db.Find("v1", space, "containers", id)
+	if err != nil {
+		return c, err
+	}
+	values, err := db.Values(bucket)
+	if err != nil {
+		return c, err
+	}
+	_ = c.created.UnmarshalBinary(values["createdat"]) // without it the oldest
+	labels := map[string][]byte{}
+	if l, ok, ferr := db.Find("v1", space, "containers", id, "labels"); ferr != nil {
+		err = ferr
+	} else if ok {
+		labels, err = db.Values(l)
+	}
+	c.Container = ofLabels(space, id, labels)
+	return c, err
 }
 
 // ofLabels is a container that does not run, by what is written on it.
@@ -108,7 +144,7 @@ func ofLabels(space, id string, labels map[string][]byte) engine.Container {
 	}
 	name := text("io.kubernetes.container.name")
 	if text("io.cri-containerd.kind") == "sandbox" {
-		name = "POD"
+		name = engine.Sandbox
 	}
 	if pod := joinPod(text("io.kubernetes.pod.namespace"), text("io.kubernetes.pod.name"), name); pod != "" {
 		c.Name, c.Pod = pod, true

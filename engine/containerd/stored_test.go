@@ -20,9 +20,11 @@ import (
 
 // recorded is the database of containerd 1.6.20 with two containers: of "named" a
 // task ran, "never" was never started.
-func recorded(t testing.TB) []byte {
+func recorded(t testing.TB) []byte { return unpacked(t, "testdata/meta.db.gz") }
+
+func unpacked(t testing.TB, path string) []byte {
 	t.Helper()
-	f, err := os.Open("testdata/meta.db.gz")
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}

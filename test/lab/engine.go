@@ -97,7 +97,7 @@ func (o Options) args(image *Image) []string {
 // Engines are all of them.
 func Engines() []*Engine {
 	return []*Engine{
-		RunC(), Crun(), Docker(), DockerUserNS(), DockerRootless(), Containerd(), Podman(), PodmanRootless(), LXC(), LXCRootless(), Nspawn(),
+		RunC(), Crun(), Docker(), DockerUserNS(), DockerRootless(), Containerd(), CRI(), Podman(), PodmanRootless(), LXC(), LXCRootless(), Nspawn(),
 		Bubblewrap(), BubblewrapRootless(), Unshare(), UnshareRootless(),
 	}
 }

@@ -19,7 +19,7 @@ import (
 // here nobody keeps a name.
 func fullName(engine, name string) string {
 	prefix, ok := map[string]string{
-		"runc": "runc:", "crun": "crun:", "docker": "docker:", "docker-userns": "docker:", "docker-rootless": "docker@lab:", "containerd": "containerd:default/", "podman": "podman:",
+		"runc": "runc:", "crun": "crun:", "docker": "docker:", "docker-userns": "docker:", "docker-rootless": "docker@lab:", "containerd": "containerd:default/", "cri": "pod:lab/pod-" + name + "/", "podman": "podman:",
 		"podman-rootless": "podman@lab:", "lxc": "lxc:", "lxc-rootless": "lxc@lab:", "nspawn": "nspawn:",
 	}[engine]
 	if !ok {
@@ -49,6 +49,8 @@ func (r lsRow) full() string {
 	switch {
 	case r.Engine == "bare":
 		return r.Name
+	case strings.Count(r.Name, "/") == 2:
+		return "pod:" + r.Name
 	case r.User != "":
 		return r.Engine + "@" + r.User + ":" + r.Name
 	}
@@ -197,6 +199,9 @@ func facetID(t *testing.T, c *known) string {
 		return none
 	}
 	prefix, _, _ := strings.Cut(c.full, ":")
+	if prefix == "pod" {
+		prefix = c.row.Engine
+	}
 	for _, name := range []string{prefix + ":" + c.row.ID, prefix + ":" + c.row.ID[:12], prefix + ":" + c.row.ID[:3]} {
 		if pid, err := c.leadsTo(t, name); err != nil || pid != c.HostPid {
 			t.Errorf("%s leads to %d, %v", name, pid, err)
@@ -271,7 +276,7 @@ func facetSameName(t *testing.T, c *known) string {
 	if c.host.Engine.Name == "runc" {
 		other = lab.Docker()
 	}
-	if c.row.Engine == "bare" || c.row.User != "" { // has to be named with its engine anyway
+	if c.row.Engine == "bare" || c.row.User != "" || strings.HasPrefix(c.full, "pod:") { // has to be named with its engine anyway
 		return none
 	}
 	also, err := c.host.With(t.Context(), other)

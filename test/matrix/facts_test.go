@@ -63,6 +63,10 @@ func facts() map[string][]told {
 			{name: "default/off", host: shell(`ctr container create --label containerd.io/restart.status=running --label containerd.io/restart.policy=on-failure:3 ` +
 				`"$(ctr images ls -q | head -n 1)" off true`), want: "stopped on-failure:3 SIGTERM no-end nobody"},
 		},
+		"cri": {
+			{name: "lab/pod-on/on", want: "running no-end containerd-shim"},
+			{name: "lab/pod-on/POD", host: []string{"true"}, want: "running no-end containerd-shim"}, // made with the first
+		},
 		"runc": {{name: "on", want: "running no-end nobody"}},
 	}
 }
