@@ -10,10 +10,10 @@
 // root and a machine that has nothing else to do.
 //
 // Files: contest.go who takes turns and what is claimed of it; cli.go,
-// library.go, relay.go, scale.go, listing.go, power.go the contests; memory.go what is
-// measured once; terminal.go what a terminal feels like; names.go what a name costs; lab.go
-// and oci.go the containers; worker.go and floor.c the processes that run in loops;
-// stats.go, report.go, chart.go what comes out.
+// library.go, relay.go, scale.go, listing.go, doctor.go, power.go the contests;
+// memory.go what is measured once; terminal.go what a terminal feels like; names.go
+// what a name costs; lab.go and oci.go the containers; worker.go and floor.c the
+// processes that run in loops; stats.go, report.go, chart.go what comes out.
 package main
 
 import (
@@ -143,14 +143,10 @@ func (l *lab) contests(ctx context.Context, o options) ([]*contest, error) {
 		return nil, err
 	}
 	all := append(append(l.cliContests(s), library...), l.relayContest(s))
-	if tree := l.treeContest(ctx, s); tree != nil {
-		all = append(all, tree)
-	}
-	if list := l.listContest(ctx, s); list != nil {
-		all = append(all, list)
-	}
-	if ends := l.powerContest(s); ends != nil {
-		all = append(all, ends)
+	for _, c := range []*contest{l.treeContest(ctx, s), l.listContest(ctx, s), l.doctorContest(ctx, s), l.powerContest(s)} {
+		if c != nil {
+			all = append(all, c)
+		}
 	}
 	return all, nil
 }

@@ -54,7 +54,7 @@ func TestQuick(t *testing.T) {
 	for _, part := range []string{
 		"| Command line | outband / nsenter |", "| Command line, with pauses | outband / nsenter |",
 		"runc exec |", "crun exec |", "| Library | library / C floor |", "| Library, with pauses | library, large heap / C floor |",
-		"| Tree | outband tree / C loop on two threads |", "| Tree | outband tree / lsns |", "| List | outband ls / docker ps, then lsns |", "| Power | power.Kill / cgroup.kill |", "| end of an init to its report |",
+		"| Tree | outband tree / C loop on two threads |", "| Tree | outband tree / lsns |", "| List | outband ls / docker ps, then lsns |", "| Doctor | outband doctor / outband tree TARGET |", "| Power | power.Kill / cgroup.kill |", "| end of an init to its report |",
 		"| Relay | outband enter … cat / cat |", "peak memory", "size of the binary", "| key to echo, added |", "| prompt of a session on a terminal |", "`enter docker:NAME`, added", "completion of names", "CPUs", "go run ./test/bench",
 	} {
 		if !strings.Contains(string(page), part) {
