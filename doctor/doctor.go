@@ -52,6 +52,7 @@ type patient struct {
 	target *outband.Target
 	groups []procfs.Group
 	shared bool // its network, with the caller
+	still  bool // it is frozen
 	// Read at most once, by whoever is first to need it.
 	mounts func() []procfs.Mount // the caller's
 	family func() (*family, error)
@@ -126,7 +127,7 @@ func (p *patient) introduce(r *Report) (err error) {
 	defer self.Close()
 	p.shared = sameNetwork(self, init.Dir)
 	r.Init.Frozen = p.frozen(self)
-	if len(r.Init.Frozen) > 0 {
+	if p.still = len(r.Init.Frozen) > 0; p.still {
 		r.State = string(engine.Paused)
 	}
 	return nil

@@ -44,14 +44,17 @@ func processes(ctx context.Context, p *patient) func(*Report) {
 	if err != nil {
 		return func(r *Report) { r.unseen("processes", "%v", err) }
 	}
-	found := &Processes{Count: len(f.members)}
-	for _, m := range p.still(ctx, f) {
+	found, hidden := &Processes{Count: len(f.members)}, false
+	for _, m := range p.stuck(ctx, f) {
 		switch m.State {
 		case 'Z':
 			found.Zombies = append(found.Zombies, Process{PIDs: m.NSpid, Comm: m.Comm, Parent: m.Parent})
 		case 'T', 't':
 			found.Stopped = append(found.Stopped, Process{PIDs: m.NSpid, Comm: m.Comm, Parent: m.Parent})
 		case 'D':
+			if hidden = p.still; hidden { // in version 1 of cgroups all of them look so
+				continue
+			}
 			if w := p.waits(m, len(found.Waiting) < maxDetails); !frozenIn(w.Wait) {
 				found.Waiting = append(found.Waiting, w)
 			}
@@ -62,11 +65,14 @@ func processes(ctx context.Context, p *patient) func(*Report) {
 		if f.incomplete != nil {
 			r.unseen("processes", "%v", f.incomplete)
 		}
+		if hidden {
+			r.unseen("processes", "who waits in the kernel looks as who is frozen does")
+		}
 	}
 }
 
-// still are the members that get nowhere, and still do after a while.
-func (p *patient) still(ctx context.Context, f *family) (list []*procfs.Task) {
+// stuck are the members that get nowhere, and still do after a while.
+func (p *patient) stuck(ctx context.Context, f *family) (list []*procfs.Task) {
 	suspects := map[int]*procfs.Task{}
 	var pids []int
 	for _, m := range f.members {
