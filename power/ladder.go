@@ -28,7 +28,7 @@ type box interface {
 	slayEach(ctx context.Context) (int, error)
 
 	await(ctx context.Context, d time.Duration) bool // whether its init has ended
-	exit(pressed outband.Button) string
+	exit(by end) string
 	left(ctx context.Context) ([]Process, error)
 	back(ctx context.Context, d time.Duration) *Back
 }
@@ -103,7 +103,7 @@ func (s *Switch) end(ctx context.Context, a Action) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	var last outband.Button
+	var by end
 	var said step
 	for _, st := range ladder(a, init, s.o) {
 		said = st
@@ -112,10 +112,11 @@ func (s *Switch) end(ctx context.Context, a Action) (Result, error) {
 			said.deeds = []deed{done}
 		}
 		if done.button != "" {
-			last = done.button
+			by.pressed = done.button
 		}
+		by.killed = by.killed || st.rung == Slay
 		if ended {
-			return s.verify(ctx, a, last, began)
+			return s.verify(ctx, a, by, began)
 		}
 		if ctx.Err() != nil {
 			return s.stood(ctx, a, said, began)
@@ -150,6 +151,9 @@ func (s *Switch) take(ctx context.Context, st step, init Init) (done deed, ended
 			break
 		}
 		s.tell(st.rung, d.how, "not done: %v", err)
+	}
+	if err != nil {
+		done.button = "" // not pressed
 	}
 	if err != nil && !s.box.await(ctx, 0) {
 		return done, false

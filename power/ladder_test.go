@@ -32,6 +32,7 @@ type puppet struct {
 	gone    bool             // it has ended
 	cancel  func()           // called when the init was asked
 	done    []string         // what was done to it
+	by      end              // what it is told to have ended of
 }
 
 func (p *puppet) do(how string) error {
@@ -72,7 +73,7 @@ func (p *puppet) press(_ context.Context, b outband.Button) error { return p.do(
 func (p *puppet) slay() error                                     { return p.do("SIGKILL") }
 func (p *puppet) slayEach(context.Context) (int, error)           { return 1, p.do("each") }
 func (p *puppet) await(context.Context, time.Duration) bool       { return p.gone }
-func (p *puppet) exit(outband.Button) string                      { return "exit 0" }
+func (p *puppet) exit(by end) string                              { p.by = by; return "exit 0" }
 func (p *puppet) left(context.Context) ([]Process, error)         { return p.remains, nil }
 func (p *puppet) back(_ context.Context, d time.Duration) *Back {
 	if p.fails["back"] != nil {
@@ -178,15 +179,37 @@ func TestLadderPlan(t *testing.T) {
 
 func TestDescribeExit(t *testing.T) {
 	for _, test := range []struct {
-		status  unix.WaitStatus
-		pressed outband.Button
-		want    string
+		status unix.WaitStatus
+		by     end
+		want   string
 	}{
-		{0, "", "exit 0"}, {7 << 8, outband.PowerOff, "exit 7"}, {9, "", "SIGKILL"}, {9, outband.PowerOff, "SIGINT"},
-		{9, outband.HaltIt, "SIGINT"}, {9, outband.Restart, "SIGHUP"}, {1, outband.Restart, "SIGHUP"}, {15, "", "SIGTERM"},
+		{0, end{}, "exit 0"}, {7 << 8, end{pressed: outband.PowerOff}, "exit 7"}, {9, end{killed: true}, "SIGKILL"},
+		{9, end{pressed: outband.PowerOff}, "SIGINT"}, {9, end{pressed: outband.HaltIt}, "SIGINT"}, {9, end{pressed: outband.Restart}, "SIGHUP"},
+		{9, end{outband.Restart, true}, "SIGHUP"}, {1, end{pressed: outband.Restart}, "SIGHUP"}, {15, end{}, "SIGTERM"},
+		{15, end{killed: true}, "SIGTERM"}, {9, end{}, "SIGKILL or reboot(2)"},
 	} {
-		if got := describeExit(test.status, test.pressed); got != test.want {
-			t.Errorf("%#x %s: %s, want %s", test.status, test.pressed, got, test.want)
+		if got := describeExit(test.status, test.by); got != test.want {
+			t.Errorf("%#x %+v: %s, want %s", test.status, test.by, got, test.want)
+		}
+	}
+}
+
+// TestPressRefused: a button that could not be pressed is not what it ended of,
+// but the kill that came after. With the button kept this fails.
+func TestPressRefused(t *testing.T) {
+	for _, test := range []struct {
+		fails map[string]error
+		obeys string
+		want  end
+	}{
+		{map[string]error{"RB_POWER_OFF": unix.EPERM}, "SIGKILL", end{killed: true}},
+		{nil, "SIGKILL", end{outband.PowerOff, true}},
+		{nil, "RB_", end{pressed: outband.PowerOff}},
+	} {
+		p := &puppet{kind: "systemd", obeys: test.obeys, fails: test.fails}
+		s := &Switch{box: p, o: Options{Force: true, Look: -1}}
+		if r, err := s.Off(t.Context()); err != nil || !r.Done || p.by != test.want {
+			t.Errorf("%v: %+v, %v: %+v, want %+v", p.done, r, err, p.by, test.want)
 		}
 	}
 }

@@ -178,14 +178,13 @@ func (m *machine) await(ctx context.Context, d time.Duration) bool {
 // when its parent has reaped it.
 const reapTime = 5 * time.Millisecond
 
-// exit tells how the init ended, as whoever supervises it is told: what was
-// pressed it sees as a signal of the kernel's, while the process has died of
-// SIGKILL.
-func (m *machine) exit(pressed outband.Button) string {
+// exit tells how the init ended, as whoever supervises it is told, as far as that
+// can be known: see describeExit.
+func (m *machine) exit(by end) string {
 	for until := time.Now().Add(reapTime); ; time.Sleep(time.Millisecond / 4) {
 		status, ok := sys.ExitStatus(m.t.Process().Pidfd)
 		if ok {
-			return describeExit(status, pressed)
+			return describeExit(status, by)
 		}
 		if time.Now().After(until) {
 			return ""
@@ -193,17 +192,30 @@ func (m *machine) exit(pressed outband.Button) string {
 	}
 }
 
-func describeExit(status unix.WaitStatus, pressed outband.Button) string {
+// end is what was done to an init that has ended.
+type end struct {
+	pressed outband.Button // "" for none
+	killed  bool           // it was given SIGKILL, besides
+}
+
+// describeExit is a status for people. After reboot(2) in its pid namespace the
+// kernel tells an init's parent SIGINT or SIGHUP, and all others what the process
+// itself has died of: SIGKILL. Which it was is known where it was pressed; where
+// the init was only asked, it or one of its own has called reboot(2), or somebody
+// else has killed it.
+func describeExit(status unix.WaitStatus, by end) string {
 	if !status.Signaled() {
 		return fmt.Sprintf("exit %d", status.ExitStatus())
 	}
-	sig := status.Signal()
-	if sig == unix.SIGKILL && pressed != "" {
-		if sig = unix.SIGINT; pressed == outband.Restart {
-			sig = unix.SIGHUP
-		}
+	switch sig := status.Signal(); {
+	case sig != unix.SIGKILL, by.pressed == "" && by.killed:
+		return unix.SignalName(sig)
+	case by.pressed == outband.Restart:
+		return unix.SignalName(unix.SIGHUP)
+	case by.pressed != "":
+		return unix.SignalName(unix.SIGINT)
 	}
-	return unix.SignalName(sig)
+	return "SIGKILL or reboot(2)"
 }
 
 // left are the processes that are still there, and what they wait for.

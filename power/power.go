@@ -53,8 +53,11 @@ type Event struct {
 
 // Result is how an action ended.
 type Result struct {
-	Done     bool          // the init has ended and its pid namespace is empty; frozen or thawed for the others
-	InitExit string        // how it ended: "exit 0", "SIGINT"; "" where the kernel does not tell (before 6.15)
+	Done bool // the init has ended and its pid namespace is empty; frozen or thawed for the others
+	// InitExit is how it ended, as its parent sees it: "exit 0", "SIGINT", "SIGHUP";
+	// "" where the kernel does not tell (before 6.15). Of an init that called reboot(2)
+	// by itself the kernel tells others less: "SIGKILL or reboot(2)", or "exit 0".
+	InitExit string
 	Left     []Process     // what would not die though it was killed; the pid namespace goes when it does
 	Back     *Back         // nil: nothing brought it back in the time that it was looked for
 	Took     time.Duration // from the first rung on

@@ -9,14 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/outband/outband"
 	"github.com/outband/outband/internal/safetext"
 )
 
 // verify makes sure that nothing is left, and looks for what brings it back. The
 // init has ended, so nothing here takes it back.
-func (s *Switch) verify(ctx context.Context, a Action, pressed outband.Button, began time.Time) (Result, error) {
-	r := Result{InitExit: s.box.exit(pressed), Took: time.Since(began)}
+func (s *Switch) verify(ctx context.Context, a Action, by end, began time.Time) (Result, error) {
+	r := Result{InitExit: s.box.exit(by), Took: time.Since(began)}
 	s.tell(Verify, "its init's pidfd", "%s", ended(r.InitExit))
 	left, err := s.box.left(ctx)
 	r.Left, r.Done = left, err == nil && len(left) == 0
@@ -35,7 +34,7 @@ func (s *Switch) verify(ctx context.Context, a Action, pressed outband.Button, b
 		s.tell(Verify, "whether it is back", "%s", r.Back.describe(look))
 	}
 	if r.InitExit == "" { // it may be reaped by now
-		r.InitExit = s.box.exit(pressed)
+		r.InitExit = s.box.exit(by)
 	}
 	if len(left) > 0 {
 		return r, stays(left)

@@ -50,6 +50,10 @@ shown as it is taken: the init is asked in its own words, asked harder, pressed
 It is done when nothing is left in the pid namespace; whether something brought
 the container back is looked at and told. Without a word: status.
 
+How the init ended is told as its parent sees it, where that is known: SIGINT
+when it was pressed, SIGHUP for a reboot. Of an init that called reboot(2) by
+itself the kernel tells others SIGKILL, or exit 0, which may be either.
+
 Refused before anything is done where the container's engine would undo it, as a
 restart policy does with off; --through-engine has the engine's own command do
 it, --anyway goes on. on is always the engine's.

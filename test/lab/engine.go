@@ -75,6 +75,9 @@ func words(lines map[Verb]string) map[Verb]func(string) []string {
 type Options struct {
 	// NoMkdir is a seccomp profile of its own, which lets mkdir fail.
 	NoMkdir bool
+	// OwnUsers is a user namespace of its own for runc, crun and root's LXC, which
+	// have no flag for it.
+	OwnUsers bool
 	// Filters is a number of seccomp filters that allow everything.
 	Filters int
 	// Args run instead of the image's.

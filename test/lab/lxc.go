@@ -24,8 +24,8 @@ func LXC() *Engine {
 // LXCRootless is a user's LXC: no cgroup of its own, and ids of the user's.
 func LXCRootless() *Engine { return rootless(LXC(), Program{"newuidmap", "uidmap"}) }
 
-// lxcRootless is what a user's container has besides.
-const lxcRootless = `lxc.idmap = u 0 100000 65536
+// lxcIDs are those of a container with a user namespace of its own.
+const lxcIDs = `lxc.idmap = u 0 100000 65536
 lxc.idmap = g 0 100000 65536
 `
 
@@ -54,8 +54,17 @@ func runLXC(ctx context.Context, h *Host, name string, image *Image, o Options) 
 		return 0, err
 	}
 	config := fmt.Sprintf(lxcConfig, name, strings.Join(o.args(image), " "), dir)
+	if h.Engine.User != nil || o.OwnUsers {
+		config += lxcIDs
+	}
+	if h.Engine.User == nil && o.OwnUsers {
+		const own = `chown -R 100000:100000 "$0/rootfs" && chmod 755 /var/lib/lxc "$0" &&
+			echo root:100000:65536 > /etc/subuid && cp /etc/subuid /etc/subgid`
+		if _, err := h.Do(ctx, "sh", "-c", own, dir); err != nil {
+			return 0, err
+		}
+	}
 	if h.Engine.User != nil {
-		config += lxcRootless
 		const own = `chown -R 1001:1001 /home/lab && chown -R 100000:100000 "$0/rootfs" && chmod 755 /home/lab`
 		if _, err := h.Do(ctx, "sh", "-c", own, dir); err != nil {
 			return 0, err

@@ -65,6 +65,9 @@ func (h *Host) runOCI(ctx context.Context, runtime, id string, image *Image, o O
 	})
 }
 
+// The ids of a user namespace, as seen outside.
+const firstID, manyIDs = 100000, 65536
+
 // editConfig changes what `runc spec` proposes.
 func editConfig(path string, image *Image, o Options) error {
 	data, err := os.ReadFile(path)
@@ -83,6 +86,12 @@ func editConfig(path string, image *Image, o Options) error {
 	process["terminal"], process["args"] = false, o.args(image)
 	process["env"] = []string{"PATH=/bin:/sbin"}
 	config["root"] = map[string]any{"path": "rootfs", "readonly": false}
+	if o.OwnUsers {
+		ids := []map[string]int{{"containerID": 0, "hostID": firstID, "size": manyIDs}}
+		spaces, _ := linux["namespaces"].([]any)
+		linux["namespaces"] = append(spaces, map[string]string{"type": "user"})
+		linux["uidMappings"], linux["gidMappings"] = ids, ids
+	}
 	if o.NoMkdir {
 		linux["seccomp"] = noMkdirProfile()
 	}

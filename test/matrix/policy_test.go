@@ -11,28 +11,57 @@ import (
 	"github.com/outband/outband/test/lab"
 )
 
-// policies are containers with a user namespace of their own, with what their
-// engines do when they are pressed: the lines of docs and of power.Lasts are made
-// of these.
-func policies() []struct {
+// policy is a container with a user namespace of its own, and what its engine does
+// when it is pressed: the lines of docs and of power.Lasts are made of these.
+type policy struct {
 	engine *lab.Engine
 	extra  []string
-	off    string // "stays", or "refused" and what the engine does anyway: "back"
-	reboot string
-} {
+	// What outband says, and what the engine does: "refused, back" where it brings
+	// the container back though it is to be off.
+	off, reboot string
+	// What the engine says afterwards: its state, the exit code, how often it has
+	// started it again.
+	offSays, rebootSays string
+}
+
+// name is the engine's, with the restart policy.
+func (p *policy) name() string {
+	for _, arg := range p.extra {
+		if restart, ok := strings.CutPrefix(arg, "--restart="); ok {
+			return p.engine.Name + " " + restart
+		}
+	}
+	return p.engine.Name
+}
+
+func policies() []policy {
 	ids := []string{"--uidmap=0:100000:65536", "--gidmap=0:100000:65536"}
 	with := func(more ...string) []string { return append(more, ids...) }
-	return []struct {
-		engine      *lab.Engine
-		extra       []string
-		off, reboot string
-	}{
-		{lab.Podman(), with(), "stays", "refused, stays"},
-		{lab.Podman(), with("--restart=always"), "refused, back", "back"},
-		{lab.Podman(), with("--restart=on-failure"), "refused, back", "refused, back"},
-		{lab.Containerd(), ids, "stays", "refused, stays"},
-		{lab.Unshare(), []string{"--user", "--map-root-user"}, "stays", "refused, stays"},
-		{lab.Nspawn(), []string{"--private-users=100000:65536"}, "stays", "refused, stays"},
+	const again = "running 0 1"
+	return []policy{
+		{lab.DockerUserNS(), nil, "stays", "refused, stays", "exited 130 0", "exited 129 0"},
+		{lab.DockerUserNS(), []string{"--restart=always"}, "refused, back", "back", again, again},
+		{lab.DockerUserNS(), []string{"--restart=unless-stopped"}, "refused, back", "back", again, again},
+		{lab.DockerUserNS(), []string{"--restart=on-failure"}, "refused, back", "refused, back", again, again},
+		{lab.Podman(), with(), "stays", "refused, stays", "exited 130 0", "exited 129 0"},
+		{lab.Podman(), with("--restart=always"), "refused, back", "back", again, again},
+		{lab.Podman(), with("--restart=on-failure"), "refused, back", "refused, back", again, again},
+		{lab.Containerd(), ids, "stays", "refused, stays", "", ""},
+		{lab.RunC(), nil, "stays", "refused, stays", "stopped", "stopped"},
+		{lab.Crun(), nil, "stays", "refused, stays", "stopped", "stopped"},
+		{lab.LXC(), nil, "stays", "back", "STOPPED", "RUNNING"},
+		{lab.Unshare(), []string{"--user", "--map-root-user"}, "stays", "refused, stays", "", ""},
+		{lab.Nspawn(), []string{"--private-users=100000:65536"}, "stays", "refused, stays", "", ""},
+	}
+}
+
+// says are how engines are asked what has become of a container.
+func says() map[string]string {
+	const inspect = ` inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}' "$0"`
+	const state = ` state "$0" | sed -n 's/.*"status": *"\(.*\)".*/\1/p'`
+	return map[string]string{
+		"docker-userns": "docker" + inspect, "podman": "podman" + inspect,
+		"runc": "runc" + state, "crun": "crun" + state, "lxc": `lxc-info -s -H -n "$0"`,
 	}
 }
 
@@ -46,15 +75,17 @@ func TestPowerPolicies(t *testing.T) {
 	testutil.NoLeaks(t)
 	program := build(t)
 	for _, p := range policies() {
-		t.Run(p.engine.Name+" "+p.off, func(t *testing.T) {
+		t.Run(p.name(), func(t *testing.T) {
 			testutil.NoLeaks(t)
 			host := open(t, p.engine, program)
-			for action, want := range map[string]string{"off": p.off, "reboot": p.reboot} {
-				c, err := host.Run(t.Context(), action, lab.Busybox(t), lab.Options{Extra: p.extra, Args: []string{"sleep", "1000000"}})
+			for action, want := range map[string][2]string{"off": {p.off, p.offSays}, "reboot": {p.reboot, p.rebootSays}} {
+				o := lab.Options{Extra: p.extra, OwnUsers: true, Args: []string{"sleep", "1000000"}}
+				c, err := host.Run(t.Context(), action, lab.Busybox(t), o)
 				if err != nil {
 					t.Fatal(err)
 				}
-				pressed(t, &target{Container: c, host: host}, action, want)
+				pressed(t, &target{Container: c, host: host}, action, want[0])
+				said(t, host, action, want[1])
 			}
 		})
 	}
@@ -81,4 +112,20 @@ func pressed(t *testing.T, c *target, action, want string) {
 		t.Errorf("%s, to be %s: %+v", action, want, r)
 	}
 	t.Logf("%s: %s%s", action, r.Out, r.Err)
+}
+
+// said compares what an engine says of a container, which may take it a moment.
+func said(t *testing.T, host *lab.Host, name, want string) {
+	ask, ok := says()[host.Engine.Name]
+	if !ok {
+		return
+	}
+	var got string
+	if !within(func() bool {
+		out, err := host.Do(t.Context(), "sh", "-c", ask, name)
+		got = strings.TrimSpace(out)
+		return err == nil && got == want
+	}) {
+		t.Errorf("%s: %s says %q, want %q", name, host.Engine.Name, got, want)
+	}
 }
