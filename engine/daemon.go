@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/outband/outband/internal/procfs"
@@ -24,17 +25,26 @@ type Daemon struct {
 // A20 (docs/threat-model.md): what is in a container may call itself anything,
 // and may share the host's pid namespace; it has another root.
 func (h *Host) Daemons(ctx context.Context, name string, uid uint32) ([]Daemon, error) {
-	tasks, err := h.named(ctx, name)
+	return h.AnyDaemons(ctx, uid, func([]string) bool { return true }, name)
+}
+
+// AnyDaemons is Daemons for programs of several names, with one look at all. Of those
+// whose command line is not to be kept nothing more is asked.
+func (h *Host) AnyDaemons(ctx context.Context, uid uint32, keep func(args []string) bool, names ...string) ([]Daemon, error) {
+	tasks, err := h.named(ctx, names)
 	if err != nil {
 		return nil, err
 	}
 	var all []Daemon
 	for _, t := range tasks {
-		if len(t.NSpid) != 1 || t.UID != uid || t.Kthread || !strings.HasPrefix(name, t.Comm) || t.Comm == "" {
-			continue // a comm has 15 bytes at most
+		if len(t.NSpid) != 1 || t.UID != uid || t.Kthread || t.Comm == "" {
+			continue
 		}
 		args := procfs.Strings([]byte(t.Cmdline))
-		if len(args) > 0 && filepath.Base(args[0]) == name && h.sameRoot(t.PID) {
+		called := func(name string) bool { // a comm has 15 bytes at most
+			return strings.HasPrefix(name, t.Comm) && filepath.Base(args[0]) == name
+		}
+		if len(args) > 0 && slices.ContainsFunc(names, called) && keep(args) && h.sameRoot(t.PID) {
 			all = append(all, Daemon{t.PID, t.UID, args})
 		}
 	}

@@ -41,14 +41,14 @@ func (h *Host) Asks(user string) bool {
 	return h.sought == nil || h.sought.name == "" || h.sought.user == user
 }
 
-// named returns the processes that may execute a program of this name: where that
+// named returns the processes that may execute a program of these names: where that
 // is all that will be asked, without a look at the others.
-func (h *Host) named(ctx context.Context, name string) ([]procfs.Task, error) {
+func (h *Host) named(ctx context.Context, names []string) ([]procfs.Task, error) {
 	h.mu.Lock()
 	narrow := h.tasks == nil && h.sought != nil && h.sought.only
 	h.mu.Unlock()
 	if narrow {
-		return h.proc.Named(ctx, name)
+		return h.proc.Named(ctx, names...)
 	}
 	return h.Tasks(ctx)
 }

@@ -19,6 +19,9 @@ import (
 type Options struct {
 	// DockerHost is where the caller's docker daemon listens, see docker.Engine.
 	DockerHost string
+	// OCIRoots are where the caller's OCI runtimes keep their state besides those
+	// places that are found, see oci.Engine.
+	OCIRoots []oci.Root
 }
 
 // Engines returns one adapter for each engine, the outermost first: of several
@@ -28,6 +31,6 @@ func Engines() []engine.Engine { return With(Options{}) }
 // With is Engines by what the caller knows.
 func With(o Options) []engine.Engine {
 	return []engine.Engine{
-		docker.Engine{Host: o.DockerHost}, podman.Engine{}, lxc.Engine{}, nspawn.Engine{}, containerd.Engine{}, oci.Engine{}, bare.Engine{},
+		docker.Engine{Host: o.DockerHost}, podman.Engine{}, lxc.Engine{}, nspawn.Engine{}, containerd.Engine{}, oci.Engine{Roots: o.OCIRoots}, bare.Engine{},
 	}
 }

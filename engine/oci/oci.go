@@ -11,12 +11,19 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/outband/outband/engine"
 )
 
 // Engine reads the state of OCI runtimes.
-type Engine struct{}
+type Engine struct {
+	// Roots are directories, besides those that are found, in which the caller's
+	// runtimes keep their state. A container that was started in one has nothing to
+	// lead there, unless its runtime or conmon waits for it.
+	Roots []Root
+}
 
 // Name returns "oci".
 func (Engine) Name() string { return "oci" }
@@ -36,20 +43,39 @@ func runtimes() []runtime {
 func (Engine) Prefixes() []string { return []string{"runc", "crun", "youki"} }
 
 // List returns the containers of root's runtimes, or of the caller's own.
-func (Engine) List(_ context.Context, h *engine.Host) ([]engine.Container, error) {
+func (e Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, error) {
 	var all []engine.Container
 	var failed error
 	for _, place := range h.Places() {
+		roots, err := e.roots(ctx, h, place)
+		list, lerr := listRoots(h, roots, place)
+		failed = errors.Join(failed, err, lerr)
+		sought := func(c engine.Container) bool { return c.Engine == "runc" && c.Name == h.Sought() }
+		if h.Sought() != "" && !slices.ContainsFunc(list, sought) {
+			more, err := listRoots(h, above(h, place), place)
+			list, failed = append(list, more...), errors.Join(failed, err)
+		}
+		all = append(all, list...)
+	}
+	return all, failed
+}
+
+// listRoots returns the containers in several roots.
+func listRoots(h *engine.Host, roots []Root, place engine.Place) (all []engine.Container, failed error) {
+	for _, root := range roots {
 		for _, r := range runtimes() {
-			list, err := r.list(h, filepath.Join(place.Runtime, r.name), place)
-			all = append(all, list...)
-			failed = errors.Join(failed, err)
+			if r.name == root.Runtime {
+				list, err := r.list(h, root.Dir, place)
+				all = append(all, list...)
+				failed = errors.Join(failed, err)
+			}
 		}
 	}
 	return all, failed
 }
 
-// list returns the containers that a runtime keeps below dir.
+// list returns the containers that a runtime keeps below dir; where one is sought,
+// only what may be that.
 func (r runtime) list(h *engine.Host, dir string, place engine.Place) ([]engine.Container, error) {
 	ids, err := h.ReadDir(dir, place.UID)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -60,7 +86,14 @@ func (r runtime) list(h *engine.Host, dir string, place engine.Place) ([]engine.
 	}
 	var all []engine.Container
 	var failed error
+	var via []string
+	if dir != filepath.Join(place.Runtime, r.name) {
+		via = []string{"--root=" + dir}
+	}
 	for _, id := range ids {
+		if !strings.HasPrefix(id, h.Sought()) {
+			continue
+		}
 		b, err := h.ReadFile(filepath.Join(dir, id, r.file), place.UID)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // being made or removed
@@ -73,7 +106,7 @@ func (r runtime) list(h *engine.Host, dir string, place engine.Place) ([]engine.
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", filepath.Join(dir, id), err))
 			continue
 		}
-		c := engine.Container{Engine: r.name, User: place.User, Name: id, ID: id, State: engine.Stopped}
+		c := engine.Container{Engine: r.name, User: place.User, Name: id, ID: id, State: engine.Stopped, Via: via}
 		if init, err := h.Init(s.Facts(id, place.UID)); err == nil {
 			c.Init, c.State = init, engine.Running
 		}

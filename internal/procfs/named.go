@@ -3,7 +3,6 @@
 package procfs
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 
@@ -13,14 +12,17 @@ import (
 // maxComm is how long a process's own name is, at most (TASK_COMM_LEN).
 const maxComm = 15
 
-// Named reads the processes with this name, or the beginning of it that a process
-// may have for one, see Scan. Of others only the name is read, which costs a fraction.
-func (fs *FS) Named(ctx context.Context, name string) ([]Task, error) {
+// Named reads the processes with one of these names, or the beginning of one that a
+// process may have for it, see Scan. Of others only the name is read, which costs a fraction.
+func (fs *FS) Named(ctx context.Context, names ...string) ([]Task, error) {
 	pids, err := fs.listPids()
 	if err != nil {
 		return nil, err
 	}
-	want := []byte(name[:min(len(name), maxComm)] + "\n")
+	want := map[string]bool{}
+	for _, name := range names {
+		want[name[:min(len(name), maxComm)]+"\n"] = true
+	}
 	var found []int
 	err = sys.Control(fs.root, func(fd int) {
 		r := &reader{root: fd}
@@ -29,7 +31,7 @@ func (fs *FS) Named(ctx context.Context, name string) ([]Task, error) {
 				return
 			}
 			n, err := sys.ReadAt(fd, r.file(pid, "/comm"), r.buf[:])
-			if err == nil && bytes.Equal(r.buf[:n], want) {
+			if err == nil && want[string(r.buf[:n])] {
 				found = append(found, pid)
 			}
 		}

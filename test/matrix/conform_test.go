@@ -164,7 +164,11 @@ func facetRunning(t *testing.T, c *known) string {
 func (c *known) inner() []string {
 	switch c.host.Engine.Name {
 	case "docker", "docker-userns":
-		return []string{"containerd:moby/" + c.row.ID}
+		return []string{"containerd:moby/" + c.row.ID, "runc:" + c.row.ID}
+	case "docker-rootless":
+		return []string{"runc@lab:" + c.row.ID}
+	case "containerd":
+		return []string{"runc:named"}
 	case "podman":
 		return []string{"runc:" + c.row.ID}
 	case "podman-rootless":
