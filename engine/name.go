@@ -53,19 +53,32 @@ func byName(ctx context.Context, proc *procfs.FS, engines []Engine, prefix, rest
 	_, user, _ := strings.Cut(prefix, "@")
 	h := NewHost(proc, nil).Seek(rest, user)
 	h.sought.only = len(engines) == 1
+	init, err := h.initNamed(ctx, engines, prefix, rest, name)
+	if err != nil {
+		return nil, err
+	}
+	return hold(proc, init, name)
+}
+
+// initNamed returns the first process of the container that a name means; rest is
+// the name without its prefix. Where not all processes were read, none that runs
+// is taken for one that does not.
+func (h *Host) initNamed(ctx context.Context, engines []Engine, prefix, rest, name string) (Init, error) {
 	lists, failed := h.ask(ctx, engines)
 	found := match(merge(lists), prefix, rest)
 	switch {
 	case len(found) == 0 && failed != nil:
-		return nil, fmt.Errorf("%w: %w", notFound("container", name), failed)
+		return Init{}, fmt.Errorf("%w: %w", notFound("container", name), failed)
 	case len(found) == 0:
-		return nil, notFound("container", name)
+		return Init{}, notFound("container", name)
 	case len(found) > 1:
-		return nil, ambiguous(name, found)
+		return Init{}, ambiguous(name, found)
+	case found[0].Init.PID == 0 && errors.Is(failed, procfs.ErrIncomplete):
+		return Init{}, fmt.Errorf("container %s: whether it runs is not known: %w", safetext.Escape(found[0].FullName()), failed)
 	case found[0].Init.PID == 0:
-		return nil, &NotRunningError{found[0]}
+		return Init{}, &NotRunningError{found[0]}
 	}
-	return hold(proc, found[0].Init, name)
+	return found[0].Init, nil
 }
 
 // ambiguous lists the choices.

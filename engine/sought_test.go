@@ -54,6 +54,29 @@ func TestIncomplete(t *testing.T) {
 	}
 }
 
+// A container whose first process may be among those that were not read is not said
+// to have ended.
+func TestIncompleteStopped(t *testing.T) {
+	for _, failed := range []error{nil, procfs.ErrIncomplete} {
+		h := NewHost(openProc(t), nil)
+		h.scan = func(context.Context) ([]procfs.Task, error) {
+			return []procfs.Task{{PID: 1 << 22, NSpid: []int{1 << 22}, Start: 1}}, failed
+		}
+		_, err := h.initNamed(t.Context(), []Engine{keeper{}}, "", "web", "web")
+		if errors.Is(err, ErrNotRunning) != (failed == nil) || errors.Is(err, procfs.ErrIncomplete) != (failed != nil) || !strings.Contains(err.Error(), "keeper:web") {
+			t.Errorf("%v: %v", failed, err)
+		}
+	}
+}
+
+// keeper is an engine whose container has no first process that is seen.
+type keeper struct{ quiet }
+
+func (keeper) List(ctx context.Context, h *Host) ([]Container, error) {
+	_, err := h.Tasks(ctx)
+	return []Container{{Engine: "keeper", Name: "web", ID: "web", State: Stopped}}, err
+}
+
 // scanner is an engine whose containers are all first processes.
 type scanner struct{ quiet }
 
