@@ -4,6 +4,7 @@ package cve
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband/internal/throwaway"
 	"github.com/outband/outband/test/cve/rig"
@@ -23,6 +26,14 @@ const venom = "\x1b[2J\u202e\u200b\x9b\r\x7f"
 // attackVenom is an init whose name is venom, as are its children's arguments.
 func attackVenom([]string) error {
 	if err := os.WriteFile("/proc/self/comm", []byte(venom), 0); err != nil {
+		return err
+	}
+	point := "/tmp/" + venom
+	if err := errors.Join(os.Mkdir(point, 0o755), unix.Mount(venom, point, "tmpfs", 0, "size=1m")); err != nil {
+		return err
+	}
+	_ = os.WriteFile(point+"/full", make([]byte, 2<<20), 0o600)
+	if err := os.WriteFile("/etc/resolv.conf", []byte("nameserver "+venom+"\nsearch "+venom+"\n"), 0o644); err != nil {
 		return err
 	}
 	fmt.Println("ready")
@@ -43,7 +54,7 @@ func unsafeText(s string) string {
 }
 
 // poisoned starts a container all of whose names are venom: host name, process
-// name, arguments, environment, cgroup, users.
+// name, arguments, environment, cgroup, users, a full file system, name servers.
 func poisoned(t *testing.T) (b *box, group string) {
 	t.Helper()
 	group = filepath.Join(sessionGroup(t, true), "g"+strings.ReplaceAll(venom, "\n", ""))
@@ -78,6 +89,7 @@ func TestA17(t *testing.T) {
 	for _, args := range [][]string{
 		{"inspect", pid}, {"inspect", pid, "1"}, {"inspect", pid, worker}, {"inspect", pid, "-o", "json"}, {"inspect", pid, worker, "-o", "json"},
 		{"inspect", venom}, {"inspect", pid, venom}, {"inspect", pid, "-o", venom}, {"inspect", "/proc/" + venom},
+		{"doctor", pid}, {"doctor", pid, "-o", "json"}, {"doctor", venom},
 		{"enter", pid, "--explain"}, {"enter", pid, "--explain", "-o", "json"}, {"enter", pid, "-u", "web", "--explain"},
 		{"enter", pid, "-u", "web", "--explain", "-o", "json"}, {"enter", pid, "-u", "web"}, {"enter", pid, "-u", venom, "true"},
 		{"enter", pid, "-u", "web:" + venom, "true"}, {"enter", pid, venom}, {"enter", pid, "-w", "/" + venom, "true"}, {"enter", venom, "true"},
@@ -123,5 +135,35 @@ func TestA17True(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.Out), &facts); err != nil || !strings.HasSuffix(group, filepath.Base(string(facts.Confinement.CgroupRaw))) ||
 		len(facts.Confinement.CgroupRaw) == 0 {
 		t.Errorf("%v: %q: %s", err, facts.Confinement.CgroupRaw, r.Out)
+	}
+}
+
+// TestA17Doctor shows that doctor has seen the venom that it must not print, and
+// that JSON keeps it.
+func TestA17Doctor(t *testing.T) {
+	begin(t)
+	b, _ := poisoned(t)
+	tool := rig.Build(t)
+	if r := tool.In(t).Run("doctor", b.pid()); !strings.Contains(r.Out, `bad   file system /tmp/\x1b[2J`) || !strings.Contains(r.Out, "is no address") {
+		t.Errorf("%+v", r)
+	}
+	r := tool.Run("doctor", b.pid(), "-o", "json")
+	var report struct {
+		Filesystems []struct {
+			PointRaw []byte `json:"pointRaw"`
+		}
+		Init struct {
+			CommRaw []byte `json:"commRaw"`
+		}
+	}
+	if err := json.Unmarshal([]byte(r.Out), &report); err != nil || string(report.Init.CommRaw) != venom {
+		t.Errorf("%v: %q: %s", err, report.Init.CommRaw, r.Out)
+	}
+	points := ""
+	for _, f := range report.Filesystems { // the other one is /
+		points += string(f.PointRaw)
+	}
+	if points != "/tmp/"+venom {
+		t.Errorf("%q: %s", points, r.Out)
 	}
 }

@@ -79,7 +79,7 @@ func swallowAll(f *os.File, asked *atomic.Int64) {
 
 // TestA27 looks at a container whose root does not answer, with another beside
 // it whose first process does not tell its arguments: all is listed, nothing of
-// the file system is asked. Who does ask hangs.
+// the file system is asked. Who does ask hangs, but for doctor, which gives up.
 func TestA27(t *testing.T) {
 	begin(t)
 	testutil.RequireFUSE(t)
@@ -106,14 +106,21 @@ func TestA27(t *testing.T) {
 	if b.ask(&asked, "asked"); asked != 0 {
 		t.Errorf("the container's file system was asked %d times", asked)
 	}
-	curious := rig.Build(t, rig.Change{File: "cmd/outband/ls.go", Old: `dir.Readlink("exe")`,
-		New: `dir.Readlink("exe"); _, _ = os.Stat(filepath.Join("/proc", fmt.Sprint(c.Init.PID), "root/etc"))`})
+	const told = "r.Init.Kind, r.Init.Exe = inits.Kind(dir)"
+	curious := rig.Build(t, rig.Change{File: "cmd/outband/ls.go", Old: told,
+		New: told + `; _, _ = os.Stat(fmt.Sprintf("/proc/%d/root/etc", c.Init.PID))`})
 	s := curious.In(t).Start("ls")
 	if rig.Within(4*time.Second, s.Ended) {
 		t.Errorf("the mutant ends as well: %+v", s.Wait())
 	}
 	if b.ask(&asked, "asked"); asked == 0 {
 		t.Error("the mutant asks for nothing")
+	}
+	for _, args := range [][]string{{"doctor", pid}, {"doctor", pid, "-o", "json"}} { // it does ask, and gives up
+		r := tool.In(t).Run(args...)
+		if r.Code != 0 || r.Hung || !strings.Contains(r.Out, "it does not answer") || !strings.Contains(r.Out, "/etc/resolv.conf: filesystem not responding") {
+			t.Errorf("%q: %+v", args, r)
+		}
 	}
 	if err := b.Close(); err != nil { // with it goes the file system, and who waits for it
 		t.Error(err)
