@@ -28,11 +28,12 @@ func (s *Switch) freeze(ctx context.Context, a Action) (Result, error) {
 		rung, done = Thaw, "thawed"
 		how, err = m.resume(ctx)
 	}
-	if how == "" && err == nil {
+	already := how == "" && err == nil
+	if already {
 		how, done = "nothing", "it was already"
 	}
 	s.tell(rung, how, "%s", outcome(done, err))
-	return Result{Done: err == nil, Took: time.Since(began)}, err
+	return Result{Done: err == nil, Already: already, Took: time.Since(began)}, err
 }
 
 // frozen are the groups that keep the target frozen.

@@ -53,7 +53,8 @@ type Event struct {
 
 // Result is how an action ended.
 type Result struct {
-	Done bool // the init has ended and its pid namespace is empty; frozen or thawed for the others
+	Done    bool // the init has ended and its pid namespace is empty; frozen or thawed for the others
+	Already bool // it was frozen, or thawed, before: nothing was done
 	// InitExit is how it ended, as its parent sees it: "exit 0", "SIGINT", "SIGHUP";
 	// "" where the kernel does not tell (before 6.15). Of an init that called reboot(2)
 	// by itself the kernel tells others less: "SIGKILL or reboot(2)", or "exit 0".

@@ -17,9 +17,9 @@ import (
 
 	"github.com/outband/outband/engine"
 	"github.com/outband/outband/engine/all"
-	"github.com/outband/outband/internal/cgroup"
 	"github.com/outband/outband/internal/inits"
 	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/internal/registry"
 	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/ns"
 	"github.com/outband/outband/pidtree"
@@ -46,7 +46,8 @@ exec, nsenter …
 
 State: running; paused (frozen); stopping (its first process is on its way out);
 zombie (that has ended and is not reaped yet); stopped (with -a).
-With -o wide also: RESTART, when its engine starts it again; EXIT, how it ended.`,
+With -o wide also: RESTART, when its engine starts it again; EXIT, how it ended;
+FROZEN BY, who paused it, if by outband.`,
 		Example: "  outband ls\n  outband ls -a --engine docker\n  outband ls -o name | xargs -I{} outband enter {} -- hostname",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -80,6 +81,8 @@ type listed struct {
 	StopSignal string      `json:"stop_signal"`
 	Exit       *lastExit   `json:"exit"`       // null where it never ended, or runs again
 	Supervisor *supervisor `json:"supervisor"` // null where there is none
+	// FrozenBy is who froze it; null where it is not, or by others than outband.
+	FrozenBy *frozenFacts `json:"frozen_by"`
 
 	full string
 }
@@ -125,6 +128,7 @@ func (p *program) ls(ctx context.Context, w io.Writer, f *lsFlags) error {
 	}
 	defer proc.Close()
 	l := newLister(proc, tree)
+	l.frozen = p.frozen(l)
 	rows := make([]listed, 0, len(containers))
 	for i := range containers {
 		c := &containers[i]
@@ -156,6 +160,7 @@ type lister struct {
 	mounts func() []procfs.Mount
 	boot   time.Time
 	dev    uint64 // of all namespaces
+	frozen []registry.Frozen
 }
 
 func newLister(proc *procfs.FS, tree *pidtree.Tree) *lister {
@@ -207,9 +212,10 @@ func (l *lister) row(c *engine.Container) listed {
 	}
 	defer dir.Close()
 	r.Init.Kind, r.Init.Exe = inits.Kind(dir)
-	if groups, err := dir.Groups(); err == nil && c.State == engine.Running && len(cgroup.Frozen(groups, l.own, l.mounts)) > 0 {
+	if c.State == engine.Running && l.isFrozen(dir) {
 		r.State = string(engine.Paused)
 	}
+	r.FrozenBy = frozenBy(l.frozen, registry.Init{PID: c.Init.PID, Started: c.Init.Start, PIDNS: uint64(c.Init.PIDNS)})
 	return r
 }
 
@@ -252,7 +258,7 @@ func printList(w io.Writer, rows []listed, format string) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	head := []string{"NAME", "ENGINE", "STATE", "PID", "INIT", "PROCS", "VISITORS", "AGE"}
 	if format == "wide" {
-		head = append(head, "VIA", "LEVEL", "PIDNS", "RESTART", "EXIT", "ID", "EXE")
+		head = append(head, "VIA", "LEVEL", "PIDNS", "RESTART", "EXIT", "FROZEN BY", "ID", "EXE")
 	}
 	fmt.Fprintln(tw, strings.Join(head, "\t"))
 	for _, r := range rows {
@@ -269,10 +275,10 @@ func (r *listed) cells(wide bool) []string {
 		name = r.full
 	}
 	cells := []string{safetext.Escape(name), r.Engine, r.State, "-", "-", fmt.Sprint(r.Procs), fmt.Sprint(r.Visitors), "-"}
-	extra := []string{orElse(strings.Join(r.Via, ", "), "-"), "-", "-", orElse(safetext.Escape(r.Restart), "-"), r.Exit.String(), safetext.Escape(r.ID), "-"}
+	extra := []string{orElse(strings.Join(r.Via, ", "), "-"), "-", "-", orElse(safetext.Escape(r.Restart), "-"), r.Exit.String(), r.FrozenBy.String(), safetext.Escape(r.ID), "-"}
 	if r.Init != nil {
 		cells[3], cells[4], cells[7] = fmt.Sprint(r.Init.PID), r.Init.Kind, age(time.Since(*r.Started))
-		extra[1], extra[2], extra[6] = fmt.Sprint(r.Level), fmt.Sprint(r.PIDNS.Ino), orElse(safetext.Escape(r.Init.Exe), "-")
+		extra[1], extra[2], extra[7] = fmt.Sprint(r.Level), fmt.Sprint(r.PIDNS.Ino), orElse(safetext.Escape(r.Init.Exe), "-")
 	}
 	if wide {
 		cells = append(cells, extra...)

@@ -35,6 +35,7 @@ func TestStoppedRow(t *testing.T) {
 		"name": "web", "engine": "docker", "id": "3d77", "init": nil, "state": "stopped", "pidns": nil, "level": 0.0, "procs": 0.0,
 		"visitors": 0.0, "started": nil, "restart": "on-failure:3", "reboots": true, "stop_signal": "SIGTERM",
 		"exit":       map[string]any{"code": 137.0, "at": "2026-11-29T19:00:00Z", "oom": true},
+		"frozen_by":  nil,
 		"supervisor": map[string]any{"name": "containerd-shim", "pid": 7.0},
 	}
 	if !reflect.DeepEqual(got[0], want) {
@@ -45,7 +46,7 @@ func TestStoppedRow(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(b.String(), "\n")
-	if want := "web docker stopped - - 0 0 - - - - on-failure:3 137 (memory) 3d77 -"; strings.Join(strings.Fields(lines[1]), " ") != want {
+	if want := "web docker stopped - - 0 0 - - - - on-failure:3 137 (memory) - 3d77 -"; strings.Join(strings.Fields(lines[1]), " ") != want {
 		t.Errorf("%q, want %q", lines[1], want)
 	}
 }

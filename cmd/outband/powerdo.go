@@ -10,7 +10,6 @@ import (
 
 	"github.com/outband/outband"
 	"github.com/outband/outband/internal/registry"
-	"github.com/outband/outband/ns"
 	"github.com/outband/outband/power"
 )
 
@@ -36,6 +35,9 @@ func (s *switching) throw(ctx context.Context) error {
 	}
 	if err == nil {
 		err = s.ended(r)
+	}
+	if err == nil && s.action == power.Pause && !r.Already && s.target != nil {
+		s.froze()
 	}
 	s.show.end(r, err)
 	rec.thrown(r, err)
@@ -109,8 +111,8 @@ func (s *switching) beginPower() (*record, error) {
 			rec.Command = append(rec.Command, f.name)
 		}
 	}
-	if t := s.target; t != nil {
-		rec.Init = registry.Init{PID: t.PID(), Started: t.Started(), PIDNS: uint64(t.Namespaces()[ns.PID])}
+	if s.target != nil {
+		rec.Init = s.initRecord()
 	}
 	return s.keep(rec)
 }

@@ -21,6 +21,7 @@ type powerFacts struct {
 	// ThroughEngine is what its engine has a command for.
 	ThroughEngine []power.Action `json:"through_engine"`
 	Restarts      string         `json:"restarts"`
+	FrozenBy      *frozenFacts   `json:"frozen_by"` // null where it is not frozen, or by others than outband
 }
 
 type powerInit struct {
@@ -41,6 +42,9 @@ func (s *switching) status(ctx context.Context) error {
 	}
 	tw := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(tw, "state\t%s\n", facts.State)
+	if f := facts.FrozenBy; f != nil {
+		fmt.Fprintf(tw, "frozen by\t%s\n", f)
+	}
 	if i := facts.Init; i != nil {
 		fmt.Fprintf(tw, "init\t%s  %s: %s\n", arrows(i.PIDs), i.Kind, safetext.Escape(i.Evidence))
 	}
@@ -70,6 +74,9 @@ func (s *switching) powerFacts(ctx context.Context) (*powerFacts, error) {
 			s.say("note: the container's init is stopped by a signal (SIGSTOP): what it would do waits")
 		}
 		facts.State, open = string(st.State), st.Can
+		if st.State == engine.Paused {
+			facts.FrozenBy = s.frozenBy()
+		}
 		facts.Init = &powerInit{st.Init.PID, st.Init.PIDs, st.Init.Kind, st.Init.Evidence}
 	}
 	for _, a := range open {

@@ -7,6 +7,7 @@
 //	    sessions/0fqk3v9mzt.json  0600, locked by whoever owns the session
 //	    audit.jsonl               0600, one JSON object in each line
 //	    audit.jsonl.1             what was before, once 16 MiB were reached
+//	    frozen/5-77-4026531836.json  who froze a container, by its init's identity
 //
 // A record is alive as long as an open file description holds its flock(2)
 // lock. The kernel drops the lock when the last owner dies, so no pid is
