@@ -5,6 +5,7 @@ package power
 import (
 	"errors"
 	"fmt"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ type Command struct {
 }
 
 // ways are the commands of engines for actions. Of their words {id} and {name}
-// are the container's, {via} stands for what leads to it, and a word with {grace}
+// are the container's, the latter without a project's, {via} stands for what leads to it, and a word with {grace}
 // is left out where nobody said how long. Names come behind "--" or "=": they are
 // never taken for flags (A22, docs/threat-model.md).
 func ways() map[string]map[Action]string {
@@ -94,7 +95,7 @@ func Through(c *engine.Container, a Action, grace time.Duration) (Command, error
 			continue
 		}
 		seconds := strconv.Itoa(int((grace + time.Second - 1) / time.Second))
-		cmd.Args = append(cmd.Args, strings.NewReplacer("{id}", c.ID, "{name}", c.Name, "{grace}", seconds).Replace(word))
+		cmd.Args = append(cmd.Args, strings.NewReplacer("{id}", c.ID, "{name}", path.Base(c.Name), "{grace}", seconds).Replace(word))
 	}
 	return cmd, nil
 }

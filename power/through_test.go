@@ -35,6 +35,7 @@ func TestThrough(t *testing.T) {
 		{web("lxc"), Kill, 0, "lxc-stop --name=web --kill"},
 		{web("lxc"), On, 0, "lxc-start --name=web"},
 		{web("incus"), Reboot, 0, "incus restart -- web"},
+		{engine.Container{Engine: "incus", Name: "lab/web", ID: "lab_web", Via: []string{"--project=lab"}}, Kill, 0, "incus --project=lab stop --force -- web"},
 		{web("lxd"), Resume, 0, "lxc start -- web"},
 		{web("nspawn"), Off, time.Second, "machinectl poweroff -- web"},
 		{web("nspawn"), On, 0, "machinectl start -- web"},

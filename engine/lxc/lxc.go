@@ -151,7 +151,8 @@ func running(ctx context.Context, h *engine.Host, m engine.Daemon, path, name st
 
 // configured returns the container of this name, if there is one: LXC's have a
 // configuration in its directory, the others' are in a database, and have their
-// directory.
+// directory. That is called project_name for those of a project that is not
+// "default"; neither part has a "_" itself.
 //
 // A monitor starts its container again when that asks to be rebooted.
 func (d directory) configured(h *engine.Host, name string) (c engine.Container, ok bool, err error) {
@@ -164,6 +165,9 @@ func (d directory) configured(h *engine.Host, name string) (c engine.Container, 
 			c.Via = []string{"--lxcpath=" + d.path}
 		}
 	} else {
+		if project, short, ok := strings.Cut(name, "_"); ok && project != "" && short != "" {
+			c.Name, c.Via = project+"/"+short, []string{"--project=" + project}
+		}
 		_, err = h.ReadDir(d.path, d.place.UID)
 	}
 	if errors.Is(err, fs.ErrNotExist) {

@@ -116,13 +116,21 @@ func TestForged(t *testing.T) {
 // Where the containers lie tells LXC's from those of managers above it.
 func TestManagers(t *testing.T) {
 	root := testutil.Private(t, "testdata/host")
-	if err := os.MkdirAll(filepath.Join(root, "var/lib/incus/containers/web"), 0o700); err != nil {
-		t.Fatal(err)
+	for _, dir := range []string{"web", "lab_web", "lab_db", "_", "_x", "x_"} {
+		if err := os.MkdirAll(filepath.Join(root, "var/lib/incus/containers", dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
-	tasks := machine(t)
-	tasks[1].Cmdline = "[lxc monitor] /var/lib/incus/containers web\x00"
-	if got := list(t, root, tasks); !slices.Equal(got, []string{"incus:web running"}) {
-		t.Errorf("%q", got)
+	others := []string{"incus:_ stopped", "incus:_x stopped", "incus:lab/db stopped"}
+	for name, want := range map[string][]string{
+		"web": {"incus:lab/web stopped", "incus:web running"}, "lab_web": {"incus:lab/web running", "incus:web stopped"},
+	} {
+		tasks := machine(t)
+		tasks[1].Cmdline = "[lxc monitor] /var/lib/incus/containers " + name + "\x00"
+		want = append(append(slices.Clone(others), want...), "incus:x_ stopped")
+		if got := list(t, root, tasks); !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 
