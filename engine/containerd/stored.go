@@ -31,7 +31,8 @@ func complete(h *engine.Host, data string, tasks []engine.Container) ([]engine.C
 	}
 	defer f.Close()
 	all, err := readStored(f)
-	return join(tasks, all), err
+	tasks = join(tasks, all)
+	return tasks, errors.Join(err, addEnds(h, data, tasks))
 }
 
 // stored is a container as the database has it.

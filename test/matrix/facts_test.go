@@ -66,6 +66,9 @@ func facts() map[string][]told {
 		"cri": {
 			{name: "lab/pod-on/on", want: "running no-end containerd-shim"},
 			{name: "lab/pod-on/POD", host: []string{"true"}, want: "running no-end containerd-shim"}, // made with the first
+			{name: "lab/pod-off/off", host: shell(`criclient /run/containerd/containerd.sock run lab pod-off off docker.io/lab/busybox:latest sh -c "exit 7"`),
+				want: "stopped exit-7 nobody"},
+			{name: "lab/pod-off/POD", host: []string{"true"}, want: "running no-end containerd-shim"},
 		},
 		"runc": {{name: "on", want: "running no-end nobody"}},
 	}
