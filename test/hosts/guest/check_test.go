@@ -24,6 +24,7 @@ type box struct {
 	pid    int      // of its init
 	exec   []string // how the engine itself runs a command inside; nil: it cannot
 	differ []string // lines of status that the engine does otherwise than init has it
+	name   string   // what outband calls it, with its engine; "": not looked at
 }
 
 // check is the suite that every container passes.
@@ -34,6 +35,9 @@ func check(t *testing.T, b box) {
 		t.Fatal(err, outband.Hint(err))
 	}
 	defer target.Close()
+	if b.name != "" {
+		t.Run("named", func(t *testing.T) { checkNamed(t, b.name, b.pid) })
+	}
 	lost := refused(t, target, b)
 	t.Run("confined", func(t *testing.T) { checkConfined(t, target, lost) })
 	t.Run("placed", func(t *testing.T) { checkPlaced(t, target, lost) })

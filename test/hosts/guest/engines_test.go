@@ -192,15 +192,35 @@ func TestIncus(t *testing.T) {
 	if _, err := try(t, "incus", "image", "info", "busybox"); err != nil {
 		importIncus(t)
 	}
-	call(t, "incus", "launch", "busybox", "plain", "--storage", "default")
-	t.Cleanup(func() { call(t, "incus", "delete", "-f", "plain") })
+	pid := incusRun(t, "default", "plain")
+	check(t, box{pid: pid, exec: []string{"incus", "exec", "plain", "--mode", "non-interactive", "--"}, differ: []string{"Umask"}, name: "incus:plain"})
+	call(t, "incus", "project", "create", "other", "-c", "features.images=false", "-c", "features.profiles=false")
+	t.Cleanup(func() { call(t, "incus", "project", "delete", "other") })
+	t.Run("of another project", func(t *testing.T) {
+		checkNamed(t, "incus:other/plain", incusRun(t, "other", "plain"))
+		checkNamed(t, "incus:plain", pid)
+		answer(t, "power", "--through-engine", "incus:other/plain", "kill")
+		checkStopped(t, "incus:other/plain")
+		checkNamed(t, "incus:plain", pid)
+	})
+}
+
+// incusRun starts a container that ends with the test, and returns its first
+// process.
+func incusRun(t *testing.T, project, name string) int {
+	t.Helper()
+	incus := func(args ...string) string {
+		return call(t, append([]string{"incus", "--project", project}, args...)...)
+	}
+	incus("launch", "busybox", name, "--storage", "default")
+	t.Cleanup(func() { incus("delete", "-f", name) })
 	var info []struct {
 		State struct{ Pid int } `json:"state"`
 	}
-	if err := json.Unmarshal([]byte(call(t, "incus", "list", "plain", "--format", "json")), &info); err != nil || len(info) != 1 {
+	if err := json.Unmarshal([]byte(incus("list", name, "--format", "json")), &info); err != nil || len(info) != 1 {
 		t.Fatal(err, info)
 	}
-	check(t, box{pid: info[0].State.Pid, exec: []string{"incus", "exec", "plain", "--mode", "non-interactive", "--"}, differ: []string{"Umask"}})
+	return info[0].State.Pid
 }
 
 // importIncus makes an image for Incus; the init of busybox runs in it.
