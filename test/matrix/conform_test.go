@@ -169,7 +169,7 @@ func (c *known) inner() []string {
 		return []string{"runc@lab:" + c.row.ID}
 	case "containerd":
 		return []string{"runc:named"}
-	case "podman":
+	case "podman", "cri":
 		return []string{"runc:" + c.row.ID}
 	case "podman-rootless":
 		return []string{"runc@lab:" + c.row.ID}
