@@ -103,6 +103,9 @@ func (c *Cmd) explainStep(step *forkexec.Error) error {
 		return fmt.Errorf("working directory %q: %w", c.Dir, step.Err)
 	}
 	if step.Step == forkexec.StepNull {
+		if c.target.init.Alive() != nil { // its mounts went with it
+			return ErrGone
+		}
 		return withHint(e, "a detached command needs the null device of its container")
 	}
 	if step.Step == forkexec.StepTerminal {

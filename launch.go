@@ -50,8 +50,9 @@ func (c *Cmd) launch(spec *forkexec.Spec, plan *Plan) error {
 		}
 		spec.Groups = nil
 	}
+	v1 := spec.V1
 	files, err := c.moveInto(spec, plan)
-	defer files.close()
+	defer func() { files.close(); spec.V1 = v1 }() // it may be launched once more
 	if err != nil {
 		return err
 	}

@@ -31,10 +31,10 @@ func (c *Cmd) nullDevice(spec *forkexec.Spec, files held) (held, error) {
 }
 
 // lostNull tells whether an error is that the target has no null device, and
-// pipes will do.
+// pipes will do. A target that is going away has none either (A30).
 func (c *Cmd) lostNull(err error) bool {
 	var step *forkexec.Error
-	return errors.As(err, &step) && step.Step == forkexec.StepNull && !c.Detach
+	return errors.As(err, &step) && step.Step == forkexec.StepNull && !c.Detach && c.target.init.Alive() == nil
 }
 
 // instead makes a pipe for each stream that was to be the null device: an input

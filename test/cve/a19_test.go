@@ -24,7 +24,7 @@ func pauses() []rig.Change {
 	second := rig.Pause(".", "outband", "target.go", "\terr := t.read()", "read")
 	return slices.Concat(rig.Stops(), first, second, []rig.Change{
 		{File: "command.go", Old: "\tc.plan = plan\n", New: "\tc.plan = plan\n\tpause(\"planned\")\n"},
-		{File: "command.go", Old: "\tc.openGroup(spec, plan)\n", New: "\tc.openGroup(spec, plan)\n\tpause(\"grouped\")\n"},
+		{File: "launch.go", Old: "\tc.openGroup(spec, plan)\n", New: "\tc.openGroup(spec, plan)\n\tpause(\"grouped\")\n"},
 	})
 }
 

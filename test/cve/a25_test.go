@@ -38,7 +38,8 @@ func TestA25(t *testing.T) {
 	const few = 5
 	for name, change := range map[string]rig.Change{
 		"descriptors": {File: "command.go", Old: "\tif c.group != nil {\n\t\tc.group.Release()\n\t}\n", New: ""},
-		"goroutines":  {File: "command.go", Old: "\tcase <-c.finished:\n", New: ""},
+		"goroutines": {File: "command.go", Old: "c.unwatch = context.AfterFunc(c.ctx, func() { _ = c.session.End() })",
+			New: "go func() { <-c.ctx.Done(); _ = c.session.End() }()"},
 	} {
 		if got := drive(few, change); got == clean {
 			t.Errorf("the mutant that leaks %s leaves nothing either: %q", name, got)
