@@ -86,9 +86,9 @@ func staticBusybox() ([]byte, error) {
 	return data, err
 }
 
-// unpack writes the image's files below dir, which must not exist.
+// unpack writes the image's files below dir. What is there already is of a
+// container of the same name that has ended, and goes.
 func (i *Image) unpack(dir string) error {
-	// What is there is of a container of the same name that has ended.
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
 		return err
 	}

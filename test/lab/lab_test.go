@@ -314,7 +314,11 @@ func TestImages(t *testing.T) {
 		if err := image.unpack(dir); err != nil {
 			t.Fatal(err)
 		}
-		if err := image.unpack(dir); err == nil {
+		left := filepath.Join(dir, "left")
+		if err := errors.Join(os.WriteFile(left, nil, 0o644), image.unpack(dir)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Lstat(left); err == nil {
 			t.Error("unpacked over another")
 		}
 		data, err := image.archive()
