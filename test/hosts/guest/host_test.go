@@ -64,7 +64,7 @@ func has(t *testing.T, command string) {
 // what comes about by itself.
 const (
 	callTime   = 90 * time.Second
-	settleTime = 20 * time.Second
+	settleTime = time.Minute
 )
 
 // command is a call of a program that ends with the test.
