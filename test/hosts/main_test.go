@@ -77,7 +77,7 @@ func TestJobs(t *testing.T) {
 // TestScript keeps what a shell would take apart in one word.
 func TestScript(t *testing.T) {
 	p := payload{cover: true, jobs: []job{{pkg: "./a/b", user: "root", run: `^(A|B) 'c' $(d)$`}}}
-	want := `root './a/b' '/mnt/pkg/a/b' '-test.v' '-test.count=1' '-test.timeout=10m0s' '-test.run=^(A|B) '\''c'\'' $(d)$' ` +
+	want := `root './a/b' '/mnt/pkg/a/b' '-test.v' '-test.count=1' '-test.timeout=20m0s' '-test.run=^(A|B) '\''c'\'' $(d)$' ` +
 		"'-test.coverprofile=/tmp/outband/out/cover-0'\n"
 	if got := p.script(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)

@@ -18,7 +18,7 @@ import (
 const binary = "package.test"
 
 // testTime bounds one test binary, from inside.
-const testTime = 10 * time.Minute
+const testTime = 20 * time.Minute
 
 // A payload is the second drive of a run: the test binaries, their testdata, the
 // command, and what is to be done with them.
