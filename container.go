@@ -4,7 +4,9 @@ package outband
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/outband/outband/engine"
 	"github.com/outband/outband/engine/all"
@@ -52,3 +54,22 @@ func (t *Target) bare() engine.Container {
 		},
 	}
 }
+
+// engineError gives an error of a lookup this package's sentinel.
+func engineError(err error) error {
+	for _, pair := range [...][2]error{
+		{engine.ErrNotFound, ErrNotFound}, {engine.ErrAmbiguous, ErrAmbiguous}, {engine.ErrInvalid, ErrInvalid},
+		{engine.ErrNotDescendant, ErrNotDescendant}, {engine.ErrNotRunning, ErrNotRunning}, {fs.ErrNotExist, ErrNotFound},
+	} {
+		if errors.Is(err, pair[0]) {
+			return &lookupError{err, pair[1]}
+		}
+	}
+	return err
+}
+
+// lookupError is an error of package engine that is also one of this package.
+type lookupError struct{ err, kind error }
+
+func (e *lookupError) Error() string   { return e.err.Error() }
+func (e *lookupError) Unwrap() []error { return []error{e.err, e.kind} }

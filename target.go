@@ -164,25 +164,6 @@ func open(name string, proc *procfs.FS, init *procfs.Process) (*Target, error) {
 	return t, nil
 }
 
-// engineError gives an error of a lookup this package's sentinel.
-func engineError(err error) error {
-	for _, pair := range [...][2]error{
-		{engine.ErrNotFound, ErrNotFound}, {engine.ErrAmbiguous, ErrAmbiguous}, {engine.ErrInvalid, ErrInvalid},
-		{engine.ErrNotDescendant, ErrNotDescendant}, {engine.ErrNotRunning, ErrNotRunning}, {fs.ErrNotExist, ErrNotFound},
-	} {
-		if errors.Is(err, pair[0]) {
-			return &lookupError{err, pair[1]}
-		}
-	}
-	return err
-}
-
-// lookupError is an error of package engine that is also one of this package.
-type lookupError struct{ err, kind error }
-
-func (e *lookupError) Error() string   { return e.err.Error() }
-func (e *lookupError) Unwrap() []error { return []error{e.err, e.kind} }
-
 // read takes the snapshot.
 func (t *Target) read() (err error) {
 	dir := t.init.Dir
