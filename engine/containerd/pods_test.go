@@ -23,7 +23,7 @@ import (
 func kubelet(t *testing.T) *engine.Host {
 	t.Helper()
 	root := testutil.Private(t, "testdata/pods")
-	put(t, filepath.Join(root, "var/lib/containerd", database), unpacked(t, "testdata/pods.db.gz"))
+	put(t, filepath.Join(root, "var/lib/containerd", database), testutil.Gunzip(t, "testdata/pods.db.gz"))
 	return engine.Recorded(root, []procfs.Task{
 		{PID: 80, NSpid: []int{80, 1}, Start: 1, PIDNS: 4026532253},
 		{PID: 259, NSpid: []int{259, 1}, Start: 2, PIDNS: 4026532255},
@@ -59,7 +59,7 @@ func TestPods(t *testing.T) {
 
 // TestReadPods: the database keeps each life.
 func TestReadPods(t *testing.T) {
-	all, err := readStored(strings.NewReader(string(unpacked(t, "testdata/pods.db.gz"))))
+	all, err := readStored(strings.NewReader(string(testutil.Gunzip(t, "testdata/pods.db.gz"))))
 	lives := 0
 	for _, c := range all {
 		if c.created.Year() != 2026 {

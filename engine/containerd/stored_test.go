@@ -4,10 +4,8 @@ package containerd
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -20,25 +18,7 @@ import (
 
 // recorded is the database of containerd 1.6.20 with two containers: of "named" a
 // task ran, "never" was never started.
-func recorded(t testing.TB) []byte { return unpacked(t, "testdata/meta.db.gz") }
-
-func unpacked(t testing.TB, path string) []byte {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
+func recorded(t testing.TB) []byte { return testutil.Gunzip(t, "testdata/meta.db.gz") }
 
 func put(t *testing.T, path string, b []byte) {
 	t.Helper()

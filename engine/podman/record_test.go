@@ -4,7 +4,6 @@ package podman
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/outband/outband/engine"
 	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/internal/testutil"
 )
 
 // unzipped returns a database of testdata.
@@ -30,20 +30,7 @@ func unzipped(t testing.TB, path string) []byte {
 	if strings.HasSuffix(path, "many.db.gz") {
 		path = filepath.Join("../../internal/bolt", path)
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return testutil.Gunzip(t, path)
 }
 
 const storage = "/var/lib/containers/storage"

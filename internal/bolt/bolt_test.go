@@ -4,33 +4,20 @@ package bolt
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"testing"
+
+	"github.com/outband/outband/internal/testutil"
 )
 
 // many is the database that bbolt 1.4 made of 300 buckets in one: pages of branches,
 // values that run over into other pages.
 func many(t testing.TB) []byte {
 	t.Helper()
-	f, err := os.Open("testdata/many.db.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return testutil.Gunzip(t, "testdata/many.db.gz")
 }
 
 func open(t *testing.T, b []byte) *DB {
