@@ -169,7 +169,11 @@ func match(all []Container, prefix, rest string) []Container {
 // come outermost first: the first that has an init names it. A container whose
 // engine is not sure that it has ended stands for itself.
 func merge(lists [][]Container) []Container {
-	var all []Container
+	n := 0
+	for _, list := range lists {
+		n += len(list)
+	}
+	all := make([]Container, 0, n)
 	type process struct {
 		pid   int
 		start uint64
@@ -206,7 +210,7 @@ func dropEnded(all []Container) []Container {
 			ids[all[i].ID] = i
 		}
 	}
-	kept := all[:0:0]
+	kept := all[:0]
 	for i, c := range all {
 		if first, ok := ids[c.ID]; ok && first != i && c.Init.PID == 0 {
 			continue

@@ -40,10 +40,12 @@ func (h *Host) AnyDaemons(ctx context.Context, uid uint32, keep func(args []stri
 		if len(t.NSpid) != 1 || t.UID != uid || t.Kthread || t.Comm == "" {
 			continue
 		}
-		args := procfs.Strings([]byte(t.Cmdline))
-		called := func(name string) bool { // a comm has 15 bytes at most
-			return strings.HasPrefix(name, t.Comm) && filepath.Base(args[0]) == name
+		begins := func(name string) bool { return strings.HasPrefix(name, t.Comm) } // a comm has 15 bytes at most
+		if !slices.ContainsFunc(names, begins) {
+			continue
 		}
+		args := procfs.Strings([]byte(t.Cmdline))
+		called := func(name string) bool { return begins(name) && filepath.Base(args[0]) == name }
 		if len(args) > 0 && slices.ContainsFunc(names, called) && keep(args) && h.sameRoot(t.PID) {
 			all = append(all, Daemon{t.PID, t.UID, args})
 		}

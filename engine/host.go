@@ -147,12 +147,11 @@ func (h *Host) Cgroups(pid int) []string {
 	if h.proc == nil { // recorded
 		return h.recordedCgroups(pid)
 	}
-	dir, err := h.proc.Process(pid)
+	text, err := h.proc.CgroupText(pid, make([]byte, procfs.CgroupSize))
 	if err != nil {
 		return nil
 	}
-	defer dir.Close()
-	groups, err := dir.Groups()
+	groups, err := procfs.ParseGroups(text)
 	if err != nil {
 		return nil
 	}

@@ -34,12 +34,7 @@ func (h *Host) program(t procfs.Task) string {
 	if h.proc == nil { // recorded
 		return t.Comm
 	}
-	dir, err := h.proc.Process(t.PID)
-	if err != nil {
-		return t.Comm
-	}
-	defer dir.Close()
-	exe, err := dir.Readlink("exe")
+	exe, err := h.proc.Readlink(t.PID, "exe")
 	if err != nil {
 		return t.Comm
 	}

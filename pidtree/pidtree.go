@@ -102,7 +102,7 @@ func (r *Reader) Snapshot(ctx context.Context) (*Tree, error) {
 	}
 	hidden := !slices.ContainsFunc(tasks, func(t procfs.Task) bool { return t.PID == 1 }) // which there always is
 	t := newTree(settle(tasks, r.proc.Rescan, hidden), hidden)
-	t.markOrphans(func(pid int) []procfs.Group { return groupsOf(r.proc, pid) })
+	t.markOrphans(groupsIn(r.proc))
 	return t, err
 }
 
@@ -116,16 +116,18 @@ func Snapshot(ctx context.Context) (*Tree, error) {
 	return r.Snapshot(ctx)
 }
 
-// groupsOf returns the cgroups of a process, none when it is gone.
-func groupsOf(proc *procfs.FS, pid int) []procfs.Group {
-	dir, err := proc.Process(pid)
-	if err != nil {
-		return nil
+// groupsIn returns what returns the cgroups of a process, none when it is gone.
+func groupsIn(proc *procfs.FS) func(pid int) []procfs.Group {
+	buf := make([]byte, procfs.CgroupSize)
+	return func(pid int) []procfs.Group {
+		text, err := proc.CgroupText(pid, buf)
+		if err != nil {
+			return nil
+		}
+		groups, err := procfs.ParseGroups(text)
+		if err != nil {
+			return nil
+		}
+		return groups
 	}
-	defer dir.Close()
-	groups, err := dir.Groups()
-	if err != nil {
-		return nil
-	}
-	return groups
 }

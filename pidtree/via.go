@@ -42,18 +42,13 @@ func (t *Tree) Explain(sessions func() [][]int) error {
 		return err
 	}
 	defer proc.Close()
-	t.explain(sessions(), func(pid int) string { return exeOf(proc, pid) }, func(pid int) []procfs.Group { return groupsOf(proc, pid) })
+	t.explain(sessions(), func(pid int) string { return exeOf(proc, pid) }, groupsIn(proc))
 	return nil
 }
 
 // exeOf is the name of the program that a process executes.
 func exeOf(proc *procfs.FS, pid int) string {
-	dir, err := proc.Process(pid)
-	if err != nil {
-		return ""
-	}
-	defer dir.Close()
-	exe, err := dir.Readlink("exe")
+	exe, err := proc.Readlink(pid, "exe")
 	if err != nil { // not the reader's to know, or gone
 		return ""
 	}

@@ -10,7 +10,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/outband/outband"
 	"github.com/outband/outband/internal/safetext"
@@ -31,7 +30,7 @@ func explain(w io.Writer, plan *outband.Plan, format string) error {
 		_, err = fmt.Fprintf(w, "%s\n", out.Bytes())
 		return err
 	}
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	tw := newTable(w)
 	row := func(what string, format string, args ...any) {
 		fmt.Fprintf(tw, "%s\t%s\n", what, safetext.Escape(fmt.Sprintf(format, args...)))
 	}

@@ -69,18 +69,23 @@ func (l *lister) holds(f registry.Frozen) bool {
 	if len(tasks) == 0 || tasks[0].Start != f.Init.Started || tasks[0].PIDNS != f.Init.PIDNS || tasks[0].State == 'Z' {
 		return false
 	}
-	dir, err := l.proc.Process(f.Init.PID)
-	if err != nil {
-		return false
-	}
-	defer dir.Close()
-	return l.isFrozen(dir)
+	return l.isFrozen(f.Init.PID)
 }
 
 // isFrozen tells whether a process is, by a cgroup that is not the caller's as well.
-func (l *lister) isFrozen(dir *procfs.Dir) bool {
-	groups, err := dir.Groups()
-	return err == nil && len(cgroup.Frozen(groups, l.own, l.mounts)) > 0
+// Those that share their cgroups are looked at once.
+func (l *lister) isFrozen(pid int) bool {
+	text, err := l.proc.CgroupText(pid, l.text)
+	if err != nil {
+		return false
+	}
+	still, known := l.still[string(text)]
+	if !known {
+		groups, err := procfs.ParseGroups(text)
+		still = err == nil && len(cgroup.Frozen(groups, l.own, l.mounts)) > 0
+		l.still[string(text)] = still
+	}
+	return still
 }
 
 // froze records that the container was frozen by this throw of the switch. One

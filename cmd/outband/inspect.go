@@ -8,7 +8,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -81,7 +80,7 @@ func (p *program) inspect(w io.Writer, name string, pid int, asJSON bool) error 
 
 // showFacts is the form for people.
 func showFacts(w io.Writer, f *outband.Facts) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	tw := newTable(w)
 	row := func(cells ...string) {
 		for i := range cells {
 			cells[i] = safetext.Escape(cells[i])

@@ -8,8 +8,8 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,11 +31,14 @@ type lsFlags struct {
 	all            bool
 }
 
+// lsNames are those of the verb.
+var lsNames = []string{"ls", "list"}
+
 func (p *program) lsCommand() *cobra.Command {
 	var f lsFlags
 	c := &cobra.Command{
 		Use:     "ls",
-		Aliases: []string{"list"},
+		Aliases: lsNames[1:],
 		Short:   "List containers, whatever made them",
 		Long: `List the containers that run: those that an engine has a name for, and each
 other pid namespace by the number of its first process. No daemon is woken: what
@@ -158,13 +161,15 @@ type lister struct {
 	tree   *pidtree.Tree
 	own    []procfs.Group // the caller's, which are not frozen
 	mounts func() []procfs.Mount
+	still  map[string]bool // whether cgroups are frozen, by the text that tells them
+	text   []byte          // where that is read
 	boot   time.Time
 	dev    uint64 // of all namespaces
 	frozen []registry.Frozen
 }
 
 func newLister(proc *procfs.FS, tree *pidtree.Tree) *lister {
-	l := &lister{proc: proc, tree: tree}
+	l := &lister{proc: proc, tree: tree, still: map[string]bool{}, text: make([]byte, procfs.CgroupSize)}
 	var mountinfo []byte
 	if self, err := proc.Process(os.Getpid()); err == nil {
 		mountinfo, _ = self.ReadFile("mountinfo")
@@ -206,13 +211,8 @@ func (l *lister) row(c *engine.Container) listed {
 	l.count(&r, process, process)
 	started := l.started(c.Init.Start)
 	r.Started = &started
-	dir, err := l.proc.Process(c.Init.PID)
-	if err != nil {
-		return r
-	}
-	defer dir.Close()
-	r.Init.Kind, r.Init.Exe = inits.Kind(dir)
-	if c.State == engine.Running && l.isFrozen(dir) {
+	r.Init.Kind, r.Init.Exe = inits.KindOf(l.proc, c.Init.PID)
+	if c.State == engine.Running && l.isFrozen(c.Init.PID) {
 		r.State = string(engine.Paused)
 	}
 	r.FrozenBy = frozenBy(l.frozen, registry.Init{PID: c.Init.PID, Started: c.Init.Start, PIDNS: uint64(c.Init.PIDNS)})
@@ -255,11 +255,11 @@ func printList(w io.Writer, rows []listed, format string) error {
 		}
 		return nil
 	}
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	head := []string{"NAME", "ENGINE", "STATE", "PID", "INIT", "PROCS", "VISITORS", "AGE"}
 	if format == "wide" {
 		head = append(head, "VIA", "LEVEL", "PIDNS", "RESTART", "EXIT", "FROZEN BY", "ID", "EXE")
 	}
+	tw := newTable(w)
 	fmt.Fprintln(tw, strings.Join(head, "\t"))
 	for _, r := range rows {
 		fmt.Fprintln(tw, strings.Join(r.cells(format == "wide"), "\t"))
@@ -274,16 +274,18 @@ func (r *listed) cells(wide bool) []string {
 	if r.User != "" || strings.HasPrefix(r.full, "pod:") {
 		name = r.full
 	}
-	cells := []string{safetext.Escape(name), r.Engine, r.State, "-", "-", fmt.Sprint(r.Procs), fmt.Sprint(r.Visitors), "-"}
+	cells := []string{safetext.Escape(name), r.Engine, r.State, "-", "-", strconv.Itoa(r.Procs), strconv.Itoa(r.Visitors), "-"}
+	if r.Init != nil {
+		cells[3], cells[4], cells[7] = strconv.Itoa(r.Init.PID), r.Init.Kind, age(time.Since(*r.Started))
+	}
+	if !wide {
+		return cells
+	}
 	extra := []string{orElse(strings.Join(r.Via, ", "), "-"), "-", "-", orElse(safetext.Escape(r.Restart), "-"), r.Exit.String(), r.FrozenBy.String(), safetext.Escape(r.ID), "-"}
 	if r.Init != nil {
-		cells[3], cells[4], cells[7] = fmt.Sprint(r.Init.PID), r.Init.Kind, age(time.Since(*r.Started))
-		extra[1], extra[2], extra[7] = fmt.Sprint(r.Level), fmt.Sprint(r.PIDNS.Ino), orElse(safetext.Escape(r.Init.Exe), "-")
+		extra[1], extra[2], extra[7] = strconv.Itoa(r.Level), fmt.Sprint(r.PIDNS.Ino), orElse(safetext.Escape(r.Init.Exe), "-")
 	}
-	if wide {
-		cells = append(cells, extra...)
-	}
-	return cells
+	return append(cells, extra...)
 }
 
 // String is how a container ended, for people.

@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -118,9 +119,33 @@ func (p *program) say(format string, args ...any) {
 	fmt.Fprintf(p.stderr, "outband: %s\n", safetext.Escape(fmt.Sprintf(format, args...)))
 }
 
-// command builds the command line. Only the flags of the verb that is called
-// are built, unless help or completion has to know them all; the verb's name is
-// returned as well.
+// verbOf is a verb: what it is called, its own name first, and what describes it.
+type verbOf struct {
+	names []string
+	build func(*program) *cobra.Command
+}
+
+func (v verbOf) is(name string) bool { return slices.Contains(v.names, name) }
+
+// verbs are what outband can do.
+var verbs = []verbOf{
+	{enterNames, (*program).enterCommand},
+	{[]string{"inspect"}, (*program).inspectCommand},
+	{lsNames, (*program).lsCommand},
+	{[]string{"tree"}, (*program).treeCommand},
+	{[]string{"pid"}, (*program).pidCommand},
+	{[]string{"doctor"}, (*program).doctorCommand},
+	{[]string{"signal"}, (*program).signalCommand},
+	{[]string{"power"}, (*program).powerCommand},
+	{[]string{"sessions"}, (*program).sessionsCommand},
+	{[]string{"demo"}, (*program).demoCommand},
+	{[]string{"version"}, (*program).versionCommand},
+}
+
+// command builds the command line, and returns the name of the verb that is called
+// as well. Where that is the first word the others are not built, which would take
+// a command that reads a file or two a fifth of its time: help and completion need
+// them.
 func (p *program) command(args []string) (root *cobra.Command, verb string) {
 	root = &cobra.Command{
 		Use:           "outband",
@@ -133,13 +158,14 @@ func (p *program) command(args []string) (root *cobra.Command, verb string) {
 	}
 	p.registerRunDir(root.PersistentFlags())
 	root.CompletionOptions.HiddenDefaultCmd = true
-	for _, v := range []func() *cobra.Command{p.enterCommand, p.inspectCommand, p.lsCommand, p.treeCommand, p.pidCommand, p.doctorCommand, p.signalCommand, p.powerCommand, p.sessionsCommand, p.demoCommand, p.versionCommand} {
-		c := v()
-		root.AddCommand(c)
-		for _, arg := range args {
-			if verb == "" && (c.Name() == arg || c.HasAlias(arg)) {
-				verb = c.Name()
-			}
+	called := verbs
+	if i := slices.IndexFunc(verbs, func(v verbOf) bool { return len(args) > 0 && v.is(args[0]) }); i >= 0 {
+		called = verbs[i : i+1]
+	}
+	for _, v := range called {
+		root.AddCommand(v.build(p))
+		if verb == "" && slices.ContainsFunc(args, v.is) {
+			verb = v.names[0]
 		}
 	}
 	root.CompletionOptions.DisableDefaultCmd = verb != "" // not to be built for nothing

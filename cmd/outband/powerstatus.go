@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/outband/outband/engine"
 	"github.com/outband/outband/internal/safetext"
@@ -40,7 +39,7 @@ func (s *switching) status(ctx context.Context) error {
 	if s.output == "json" {
 		return printJSON(s.stdout, facts)
 	}
-	tw := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
+	tw := newTable(s.stdout)
 	fmt.Fprintf(tw, "state\t%s\n", facts.State)
 	if f := facts.FrozenBy; f != nil {
 		fmt.Fprintf(tw, "frozen by\t%s\n", f)

@@ -10,7 +10,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -101,7 +100,7 @@ func (p *program) sessions(w io.Writer, output string) error {
 	if output == "json" {
 		return printJSON(w, all)
 	}
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	tw := newTable(w)
 	fmt.Fprintln(tw, "ID\tTARGET\tVERB\tPIDS\tAGE\tSTATE\tCOMMAND")
 	for _, s := range all {
 		state := "attached"

@@ -89,8 +89,7 @@ func (p *program) tree(ctx context.Context, w io.Writer, f *treeFlags, target st
 		return err
 	}
 	if f.output == "json" {
-		_, err := w.Write(append(appendTree(nil, t), '\n'))
-		return err
+		return writeTree(w, t)
 	}
 	out := bufio.NewWriter(canvas())
 	for _, line := range draw(t, styleOf(canvas()), f.all) {

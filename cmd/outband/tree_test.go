@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -68,7 +69,7 @@ func TestDrawHostile(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if err := printJSON(&out, nodes(f)); err != nil || out.String() != string(appendTree(nil, f))+"\n" || strings.ContainsAny(out.String(), "\x1b\u202e\u009b\r") {
+	if err := printJSON(&out, nodes(f)); err != nil || out.String() != treeText(t, f) || strings.ContainsAny(out.String(), "\x1b\u202e\u009b\r") {
 		t.Errorf("%s, %v", out.String(), err)
 	}
 }
@@ -267,7 +268,17 @@ func nodeOf(t *pidtree.Tree, p *pidtree.Process) node {
 }
 
 // What is written by hand is what the encoder makes of the same.
-func TestAppendTree(t *testing.T) {
+// treeText is what writeTree writes.
+func treeText(t *testing.T, f *forest) string {
+	t.Helper()
+	var b strings.Builder
+	if err := writeTree(&b, f); err != nil {
+		t.Error(err)
+	}
+	return b.String()
+}
+
+func TestWriteTree(t *testing.T) {
 	tree, err := pidtree.Snapshot(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -277,7 +288,15 @@ func TestAppendTree(t *testing.T) {
 	tree.Processes[0].Cmdline = strings.Repeat("x", 4096)
 	tree.Processes[0].Silent, tree.Processes[0].Via = true, "docker exec"
 	want, err := safetext.Marshal(nodes(f))
-	if err != nil || !bytes.Equal(want, appendTree(nil, f)) {
-		t.Errorf("%v\n%s\n%s", err, want, appendTree(nil, f))
+	if text := treeText(t, f); err != nil || text != string(want)+"\n" {
+		t.Errorf("%v\n%s\n%s", err, want, text)
+	}
+	if err := writeTree(broken{}, f); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("nobody reads: %v", err)
 	}
 }
+
+// broken is a pipe that nobody reads.
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }

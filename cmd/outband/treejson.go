@@ -3,7 +3,7 @@
 package main
 
 import (
-	"slices"
+	"io"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -12,24 +12,59 @@ import (
 	"github.com/outband/outband/pidtree"
 )
 
-// nodeSize is what a node takes, bytes; some take more.
-const nodeSize = 256
+// chunkSize is how much JSON is kept before it is written, bytes: memory that is
+// touched for the first time costs more than a call.
+const chunkSize = 32 << 10
 
-// appendTree appends a forest as JSON, an array of nodes: what safetext.Marshal
-// makes of nodes, without the reflection, which took as long for a thousand
-// processes as a fifth of reading them.
-func appendTree(dst []byte, t *forest) []byte {
-	dst = append(slices.Grow(dst, nodeSize*len(t.Processes)), '[')
-	for i, p := range t.roots {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = appendNode(dst, t.Tree, p)
-	}
-	return append(dst, ']')
+// treeJSON writes a forest.
+type treeJSON struct {
+	tree *pidtree.Tree
+	to   io.Writer
+	dst  []byte // not written yet; between nodes it is cut, in none
+	err  error
 }
 
-func appendNode(dst []byte, t *pidtree.Tree, p *pidtree.Process) []byte {
+// writeTree writes a forest as JSON, a line with an array of nodes: what
+// safetext.Marshal makes of nodes, without the reflection, which took as long for a
+// thousand processes as a fifth of reading them.
+func writeTree(w io.Writer, t *forest) error {
+	j := &treeJSON{tree: t.Tree, to: w, dst: append(make([]byte, 0, 2*chunkSize), '[')}
+	for i, p := range t.roots {
+		if i > 0 {
+			j.dst = append(j.dst, ',')
+		}
+		j.node(p)
+	}
+	j.dst = append(j.dst, "]\n"...)
+	j.flush()
+	return j.err
+}
+
+func (j *treeJSON) flush() {
+	if j.err == nil {
+		_, j.err = j.to.Write(j.dst)
+	}
+	j.dst = j.dst[:0]
+}
+
+func (j *treeJSON) node(p *pidtree.Process) {
+	j.dst = append(appendFacts(j.dst, p), `,"children":[`...)
+	first := true
+	for child := range j.tree.Children(p) {
+		if !first {
+			j.dst = append(j.dst, ',')
+		}
+		first = false
+		j.node(child)
+	}
+	j.dst = append(j.dst, `]}`...)
+	if len(j.dst) >= chunkSize {
+		j.flush()
+	}
+}
+
+// appendFacts appends a node but for its children and its end.
+func appendFacts(dst []byte, p *pidtree.Process) []byte {
 	dst = append(dst, `{"pids":[`...)
 	for i, pid := range p.PIDs {
 		if i > 0 {
@@ -58,16 +93,7 @@ func appendNode(dst []byte, t *pidtree.Tree, p *pidtree.Process) []byte {
 		dst = safetext.AppendJSON(append(dst, `,"via":`...), p.Via)
 	}
 	dst = strconv.AppendInt(append(dst, `,"parent":`...), int64(p.Parent), 10)
-	dst = strconv.AppendUint(append(dst, `,"started":`...), p.Start, 10)
-	dst = append(dst, `,"children":[`...)
-	empty := len(dst)
-	for child := range t.Children(p) {
-		if len(dst) > empty {
-			dst = append(dst, ',')
-		}
-		dst = appendNode(dst, t, child)
-	}
-	return append(dst, `]}`...)
+	return strconv.AppendUint(append(dst, `,"started":`...), p.Start, 10)
 }
 
 // words are the strings that a process chose.

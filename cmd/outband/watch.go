@@ -44,7 +44,7 @@ func watchLines(ctx context.Context, w io.Writer, f *treeFlags, look func() (*fo
 		}
 		var now bytes.Buffer
 		if f.output == "json" {
-			_, err = now.Write(append(appendTree(nil, t), '\n'))
+			err = writeTree(&now, t)
 		} else {
 			for _, line := range draw(t, styleOf(w), f.all) {
 				fmt.Fprintln(&now, line.text)

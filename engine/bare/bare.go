@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/outband/outband/engine"
+	"github.com/outband/outband/internal/procfs"
 )
 
 // Engine finds the first processes of all pid namespaces below the caller's own.
@@ -23,9 +24,15 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 	if err != nil {
 		return nil, err
 	}
-	var all []engine.Container
+	firsts := 0
 	for _, t := range tasks {
-		if len(t.NSpid) < 2 || t.NSpid[len(t.NSpid)-1] != 1 {
+		if isFirst(t) {
+			firsts++
+		}
+	}
+	all := make([]engine.Container, 0, firsts) // of which there may be a thousand
+	for _, t := range tasks {
+		if !isFirst(t) {
 			continue
 		}
 		init, err := h.Init(engine.Facts{PID: t.PID, Start: t.Start})
@@ -38,3 +45,6 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 	}
 	return all, nil
 }
+
+// isFirst tells whether a process is the first of a pid namespace.
+func isFirst(t procfs.Task) bool { return len(t.NSpid) > 1 && t.NSpid[len(t.NSpid)-1] == 1 }

@@ -218,3 +218,18 @@ func Kind(dir *procfs.Dir) (kind, exe string) {
 	row, _ := Identify(f)
 	return row.Kind, f.Exe
 }
+
+// KindOf is Kind for a process by its number: of a program that is no init's no
+// more than its name is read.
+func KindOf(proc *procfs.FS, pid int) (kind, exe string) {
+	exe, err := proc.Readlink(pid, "exe")
+	if err == nil && len(candidates(exe)) == 0 {
+		return Other, exe
+	}
+	dir, err := proc.Process(pid)
+	if err != nil {
+		return Unknown, ""
+	}
+	defer dir.Close()
+	return Kind(dir)
+}

@@ -4,6 +4,7 @@ package procfs
 
 import (
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -26,17 +27,20 @@ const maxSpaces = 64
 type spaces struct {
 	chains  map[uint64][]int
 	seen    map[uint64]bool
-	fdinfo  int  // the reader's own /proc/PID/fdinfo; 0: not open yet
+	place   int  // a descriptor that one pidfd after the other becomes; 0: none yet
+	fdinfo  int  // what the kernel says of that one: it looks when it is read
 	missing bool // the kernel cannot translate; never that it can
 }
 
 // close closes all that is open.
 func (s *spaces) close() {
 	s.closeChains()
-	if s.fdinfo > 0 {
-		unix.Close(s.fdinfo)
+	for _, fd := range []*int{&s.place, &s.fdinfo} {
+		if *fd > 0 {
+			unix.Close(*fd)
+		}
+		*fd = 0
 	}
-	s.fdinfo = 0
 }
 
 func (s *spaces) closeChains() {
@@ -80,13 +84,6 @@ func (r *reader) numbersIn(pid int, space uint64) []int {
 
 // byPidfd reads the numbers from the fdinfo of a pidfd (5.4).
 func (r *reader) byPidfd(pid int, space uint64) []int {
-	if r.spaces.fdinfo == 0 {
-		fd, err := sys.OpenDirAt(r.root, r.file(os.Getpid(), "/fdinfo"))
-		if err != nil {
-			return nil
-		}
-		r.spaces.fdinfo = fd
-	}
 	if r.spaces.seen == nil {
 		r.spaces.seen = map[uint64]bool{}
 	}
@@ -96,7 +93,10 @@ func (r *reader) byPidfd(pid int, space uint64) []int {
 		return nil
 	}
 	defer unix.Close(pidfd)
-	n, err := sys.PeekAt(r.spaces.fdinfo, r.file(pidfd, ""), r.buf[:])
+	if err := r.putInPlace(pidfd); err != nil {
+		return nil
+	}
+	n, err := unix.Pread(r.spaces.fdinfo, r.buf[:], 0)
 	if err != nil {
 		return nil
 	}
@@ -105,6 +105,23 @@ func (r *reader) byPidfd(pid int, space uint64) []int {
 		return nil
 	}
 	return pids
+}
+
+// putInPlace makes the descriptor whose fdinfo is open one of pidfd's process.
+func (r *reader) putInPlace(pidfd int) (err error) {
+	s := &r.spaces
+	if s.place > 0 {
+		return unix.Dup3(pidfd, s.place, unix.O_CLOEXEC)
+	}
+	if s.place, err = unix.FcntlInt(uintptr(pidfd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+		s.place = 0
+		return err
+	}
+	s.fdinfo, err = sys.OpenAt(r.root, r.file(os.Getpid(), "/fdinfo/"+strconv.Itoa(s.place)))
+	if err != nil {
+		s.close()
+	}
+	return err
 }
 
 // openChain opens the pid namespace of a process, if it has the number that was

@@ -24,7 +24,7 @@ var ErrIncomplete = errors.New("some processes could not be read in time")
 
 const (
 	scanReaders = 2        // processes that are read at a time
-	direntsSize = 64 << 10 // bytes; the C library asks for 32 KiB
+	direntsSize = 16 << 10 // bytes: 680 processes at a time
 
 	// A process takes some 50 µs. One that takes lateTime is left to its reader,
 	// and another one goes on with the rest; silentTime later it is given up.
@@ -68,7 +68,7 @@ func (fs *FS) read(ctx context.Context, pids []int) ([]Task, error) {
 	}
 	defer s.release()
 	err = s.run(ctx)
-	tasks, missing := s.tasks()
+	tasks, missing := s.told()
 	if err == nil && missing > 0 {
 		err = fmt.Errorf("%w: %d", ErrIncomplete, missing)
 	}
@@ -114,6 +114,7 @@ type scan struct {
 	silent *silent
 	own    uint64 // the reader's pid namespace
 	slots  []slot
+	tasks  []Task       // of the slots
 	next   atomic.Int64 // slot
 
 	workers []*worker
@@ -125,7 +126,7 @@ type scan struct {
 // slot is a process while it is read: by its reader until that has stored a
 // state, then by nobody but whoever changes that.
 type slot struct {
-	task  Task
+	task  *Task
 	pid   int
 	state atomic.Uint32
 }
@@ -145,11 +146,11 @@ func newScan(fs *FS, pids []int) (*scan, error) {
 	if err = first(err, errno); err != nil {
 		return nil, err
 	}
-	s := &scan{root: os.NewFile(uintptr(fd), "/proc"), silent: &fs.silent, slots: make([]slot, len(pids)),
+	s := &scan{root: os.NewFile(uintptr(fd), "/proc"), silent: &fs.silent, slots: make([]slot, len(pids)), tasks: make([]Task, len(pids)),
 		ended: make(chan *worker), quit: make(chan struct{})}
 	s.users.Store(1)
 	for i, pid := range pids {
-		s.slots[i].pid = pid
+		s.slots[i].pid, s.slots[i].task = pid, &s.tasks[i]
 	}
 	s.own, _ = (&reader{root: fd}).namespace(os.Getpid())
 	return s, nil
@@ -275,13 +276,17 @@ func (s *scan) stop() {
 	}
 }
 
-// tasks are what was read, and how many could not be.
-func (s *scan) tasks() (tasks []Task, missing int) {
-	tasks = make([]Task, 0, len(s.slots))
+// told are the tasks that were read, and how many could not be. They stay where
+// they are, unless there is a reader left that may yet write there.
+func (s *scan) told() (tasks []Task, missing int) {
+	tasks = s.tasks[:0]
+	if len(s.workers)+s.left > 0 {
+		tasks = make([]Task, 0, len(s.slots))
+	}
 	for i := range s.slots {
 		switch s.slots[i].state.Load() {
 		case done:
-			tasks = append(tasks, s.slots[i].task)
+			tasks = append(tasks, *s.slots[i].task)
 		case nowhere:
 		default:
 			missing++

@@ -97,7 +97,7 @@ func TestScanGivesUp(t *testing.T) {
 		}
 	}
 	s.stop()
-	if tasks, missing := s.tasks(); len(tasks) != 0 || missing != 2 {
+	if tasks, missing := s.told(); len(tasks) != 0 || missing != 2 {
 		t.Errorf("%v, %d missing", tasks, missing)
 	}
 }

@@ -47,6 +47,8 @@ type reader struct {
 	path   []byte
 	buf    [MaxCmdline]byte
 	spaces spaces
+	// kthreads is whose kernel threads are, once it is known.
+	kthreads *uint32
 }
 
 // file is the path of a process's file, ended by NUL.
@@ -58,7 +60,7 @@ func (r *reader) file(pid int, name string) []byte {
 
 // slot reads one process into its slot.
 func (r *reader) slot(s *slot) {
-	t := &s.task
+	t := s.task
 	if !r.task(s.pid, t) {
 		s.state.Store(nowhere)
 		return
@@ -94,11 +96,14 @@ func (r *reader) task(pid int, t *Task) bool {
 	if *t, err = ParseTask(r.buf[:n]); err != nil || t.PID != pid {
 		return false
 	}
-	if t.UID, err = sys.OwnerAt(r.root, r.file(pid, "")); err != nil {
+	if t.Kthread && r.kthreads != nil {
+		t.UID = *r.kthreads
+	} else if t.UID, err = sys.OwnerAt(r.root, r.file(pid, "")); err != nil {
 		return false
 	}
-	if t.Kthread { // it is in the machine's namespaces
-		t.PIDNS, t.NSpid = r.own, []int{pid}
+	if t.Kthread { // it is the machine's root's, in the machine's namespaces
+		uid := t.UID
+		r.kthreads, t.PIDNS, t.NSpid = &uid, r.own, []int{pid}
 		return true
 	}
 	t.PIDNS, err = r.namespace(pid)

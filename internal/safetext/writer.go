@@ -15,8 +15,11 @@ type writer struct{ w io.Writer }
 // Write counts bytes of p, as io.Writer wants it: all of them, or none if w
 // did not take all that they became.
 func (w writer) Write(p []byte) (int, error) {
-	out := Lines(string(p))
-	n, err := io.WriteString(w.w, out)
+	out := p
+	if !plain(p) { // rarely: what is plain may be long, and is not copied
+		out = []byte(Lines(string(p)))
+	}
+	n, err := w.w.Write(out)
 	if err == nil && n < len(out) {
 		err = io.ErrShortWrite
 	}
@@ -24,4 +27,14 @@ func (w writer) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// plain tells whether all of p is printable ASCII in lines.
+func plain(p []byte) bool {
+	for _, c := range p {
+		if (c < ' ' || c > '~') && c != '\n' && c != '\t' {
+			return false
+		}
+	}
+	return true
 }

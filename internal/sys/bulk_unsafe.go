@@ -85,12 +85,12 @@ func OwnerAt(dir int, path []byte) (uid uint32, err error) {
 	return st.Uid, nil
 }
 
-// OpenDirAt opens a directory below dir, for looking up what is in it.
-func OpenDirAt(dir int, path []byte) (fd int, err error) {
+// OpenAt opens a file below dir for reading, see ReadAt.
+func OpenAt(dir int, path []byte) (fd int, err error) {
 	if !ended(path) {
 		return -1, errPath
 	}
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: beneath}
+	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC, Resolve: beneath}
 	r, _, errno := unix.Syscall6(unix.SYS_OPENAT2, uintptr(dir), uintptr(unsafe.Pointer(&path[0])),
 		uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
 	if errno != 0 {

@@ -106,7 +106,7 @@ func TestA27(t *testing.T) {
 	if b.ask(&asked, "asked"); asked != 0 {
 		t.Errorf("the container's file system was asked %d times", asked)
 	}
-	const told = "r.Init.Kind, r.Init.Exe = inits.Kind(dir)"
+	const told = "r.Init.Kind, r.Init.Exe = inits.KindOf(l.proc, c.Init.PID)"
 	curious := rig.Build(t, rig.Change{File: "cmd/outband/ls.go", Old: told,
 		New: told + `; _, _ = os.Stat(fmt.Sprintf("/proc/%d/root/etc", c.Init.PID))`})
 	s := curious.In(t).Start("ls")
