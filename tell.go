@@ -13,6 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband/internal/forkexec"
+	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/internal/safetext"
+	"github.com/outband/outband/ns"
 )
 
 const (
@@ -20,6 +23,8 @@ const (
 	tellTimeout = 2 * time.Second
 	// maxHeld is how many descriptors of an init are looked at.
 	maxHeld = 1024
+	// maxElsewhere is how many files outside are compared.
+	maxElsewhere = 256
 )
 
 // WriteFIFO writes a record into a FIFO of the target by which its init is told
@@ -27,17 +32,21 @@ const (
 // is written as a whole, at once, or not at all.
 //
 // A32 (docs/threat-model.md): it is written only into a FIFO that the init itself
-// holds open, with no more rights to it than the init has; another at the same
-// path may be the host's.
+// holds open, and nobody outside the container, with no more rights to it than the
+// init has: what is at the path may be the host's, and an init opens what it finds.
 //
 // Errors: ErrNotSupported where it is no such FIFO, ErrDeadline where the file
 // system does not answer, ErrGone, fs.ErrPermission.
 func (t *Target) WriteFIFO(ctx context.Context, name, record string) error {
-	held, err := t.holds(path.Base(name))
+	held, err := holds(t.init.Dir, path.Base(name))
+	if err != nil {
+		return t.readError("descriptors", err)
+	}
+	others, err := t.elsewhere(ctx, path.Base(name))
 	if err != nil {
 		return err
 	}
-	return t.tell(ctx, name, &forkexec.Telling{FIFO: name, Held: held, Record: record})
+	return t.tell(ctx, name, &forkexec.Telling{FIFO: name, Held: held, Others: others, Record: record})
 }
 
 // SetModes sets the modes of regular files of the target that its init looks at,
@@ -52,18 +61,45 @@ func (t *Target) SetModes(ctx context.Context, modes ...forkexec.Mode) error {
 	return nil
 }
 
-// holds are the init's descriptors of files with that name.
-func (t *Target) holds(name string) (held []int, err error) {
-	fds, err := t.init.Dir.Descriptors(maxHeld)
+// holds are a process's descriptors of files with that name.
+func holds(dir *procfs.Dir, name string) (held []int, err error) {
+	fds, err := dir.Descriptors(maxHeld)
 	if err != nil {
-		return nil, t.readError("descriptors", err)
+		return nil, err
 	}
 	for _, fd := range fds {
-		if to, err := t.init.Dir.Readlink("fd/" + strconv.Itoa(fd)); err == nil && path.Base(to) == name {
+		if to, err := dir.Readlink("fd/" + strconv.Itoa(fd)); err == nil && path.Base(to) == name {
 			held = append(held, fd)
 		}
 	}
 	return held, nil
+}
+
+// elsewhere are the open files with that name of processes outside the target's
+// pid namespace, as far as the caller may see them.
+func (t *Target) elsewhere(ctx context.Context, name string) (files []string, err error) {
+	tasks, err := t.fs.Scan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, task := range tasks {
+		if ns.ID(task.PIDNS) == t.namespaces[ns.PID] {
+			continue
+		}
+		dir, err := t.fs.Process(task.PID)
+		if err != nil {
+			continue // gone
+		}
+		fds, _ := holds(dir, name)
+		dir.Close()
+		for _, fd := range fds {
+			files = append(files, fmt.Sprintf("%d/fd/%d", task.PID, fd))
+		}
+	}
+	if len(files) > maxElsewhere {
+		return nil, fmt.Errorf("%w: %d files called %s are held open outside of it", ErrNotSupported, len(files), safetext.Escape(name))
+	}
+	return files, nil
 }
 
 // tell has the init told about the file called name.
@@ -110,6 +146,7 @@ func tellError(name string, err error) error {
 	}{
 		{forkexec.ErrNoFIFO, "is not what the init looks at: no FIFO that is read, or no regular file"},
 		{forkexec.ErrNotHeld, "is no FIFO that the init holds open"},
+		{forkexec.ErrElsewhere, "is held open outside of it as well: it may be the host's"},
 		{forkexec.ErrMounted, "is mounted there on its own, perhaps from the host"},
 		{unix.ENOENT, "is not there"}, {unix.ENOTDIR, "is not there"}, {unix.ELOOP, "is a link that leads nowhere"},
 		{unix.EAGAIN, "is full: the init does not read it"},

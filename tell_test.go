@@ -132,6 +132,27 @@ func TestWriteFIFO(t *testing.T) {
 	}
 }
 
+// TestWriteFIFOElsewhere: what somebody outside holds open as well is not written
+// to, though the init does: the container has the host's, and opens what it finds.
+// Without the look at who else holds it both get the record.
+func TestWriteFIFOElsewhere(t *testing.T) {
+	testutil.RequireRoot(t)
+	testutil.NoLeaks(t)
+	l := listen(t, throwaway.Spec{})
+	host, err := os.OpenFile(l.own("initctl"), os.O_RDWR|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = l.WriteFIFO(t.Context(), l.own("initctl"), "six")
+	host.Close()
+	if !errors.Is(err, ErrNotSupported) || !strings.Contains(err.Error(), "outside of it as well") {
+		t.Errorf("%v", err)
+	}
+	if err := l.WriteFIFO(t.Context(), l.own("initctl"), "end"); err != nil || l.hear(t) != `"end"` {
+		t.Errorf("it has read something before, or nothing: %v", err)
+	}
+}
+
 // TestSetModes sets the modes of an init's own files, and not of the host's that
 // are there too.
 func TestSetModes(t *testing.T) {

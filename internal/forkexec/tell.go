@@ -22,6 +22,9 @@ type Telling struct {
 	FIFO   string // path from Root, not a link; "": none is written to
 	Held   []int  // descriptors of the init: one of them has to be of this very FIFO
 	Record string // what is written, at once or not at all; PIPE_BUF bytes at most
+	// Others are files that processes outside hold open, "1/fd/10" below Proc: where
+	// one of them is this very FIFO it is not the target's own.
+	Others []string
 
 	Modes []Mode // what is set, in order, until one cannot be
 
@@ -41,9 +44,10 @@ type Mode struct {
 
 // Errors of Tell that are told apart; all are a unix.Errno.
 const (
-	ErrNoFIFO  = unix.ENXIO    // it is no FIFO, nor a regular file, or nobody reads it
-	ErrNotHeld = unix.ENOTCONN // the FIFO is none that the init holds open
-	ErrMounted = unix.EXDEV    // the file is a mount of its own, perhaps of the host's
+	ErrNoFIFO    = unix.ENXIO      // it is no FIFO, nor a regular file, or nobody reads it
+	ErrNotHeld   = unix.ENOTCONN   // the FIFO is none that the init holds open
+	ErrElsewhere = unix.EADDRINUSE // somebody outside holds the FIFO open as well
+	ErrMounted   = unix.EXDEV      // the file is a mount of its own, perhaps of the host's
 )
 
 // maxRecord is PIPE_BUF: what a FIFO takes at once.
@@ -88,15 +92,13 @@ func (b *builder) teller(t *Telling) {
 	bad, told, done := b.named("bad"), b.label(), b.named("done")
 	b.onFailure(bad)
 	stat, errno := b.reserve(256), b.variable(0)
-	// What the init holds open is looked at while that is allowed.
-	var held []identity
+	// What is held open is looked at while that is allowed.
+	var held, others []identity
 	for _, fd := range t.Held {
-		id := identity{b.variable(0), b.variable(0)}
-		gone := b.label()
-		b.call(StepTell, unix.SYS_STATX, num(tellInit), b.text("fd/"+itoa(fd)), num(0), num(unix.STATX_INO), stat).orElse(gone)
-		b.identify(stat, id)
-		b.place(gone)
-		held = append(held, id)
+		held = append(held, b.seen(tellInit, "fd/"+itoa(fd), stat))
+	}
+	for _, path := range t.Others {
+		others = append(others, b.seen(readProc, path, stat))
 	}
 	b.takeRights(t.UID, t.GID)
 	b.close(StepCloseFiles, num(tellInit), num(readLink), num(readTool))
@@ -104,7 +106,7 @@ func (b *builder) teller(t *Telling) {
 		b.setMode(m, stat)
 	}
 	if t.FIFO != "" {
-		b.writeFIFO(t, held, stat)
+		b.writeFIFO(t, held, others, stat)
 	}
 	b.jump(told)
 	b.place(bad)
@@ -121,6 +123,16 @@ func (b *builder) teller(t *Telling) {
 func (b *builder) identify(stat word, id identity) {
 	b.compute(opLoad, at(stat, 32)).into(id.inode)   // stx_ino
 	b.compute(opLoad, at(stat, 136)).into(id.device) // stx_dev_major and stx_dev_minor
+}
+
+// seen emits a look at an open file, by its link below a directory: no identity
+// where it is gone.
+func (b *builder) seen(dir int, link string, stat word) identity {
+	id, gone := identity{b.variable(0), b.variable(0)}, b.label()
+	b.call(StepTell, unix.SYS_STATX, num(dir), b.text(link), num(0), num(unix.STATX_INO), stat).orElse(gone)
+	b.identify(stat, id)
+	b.place(gone)
+	return id
 }
 
 // takeRights takes the rights to files that the init has: a FIFO or a file of the
@@ -181,20 +193,21 @@ const (
 // writeFIFO emits the writing of a record.
 //
 // A32 (docs/threat-model.md): a FIFO at the path may be the host's, bind-mounted
-// in. It is written to only if the init holds the same one open; what is opened
-// is the file that was compared, through its own descriptor.
-func (b *builder) writeFIFO(t *Telling, held []identity, stat word) {
+// in. It is written to only if the init holds the same one open, and nobody
+// outside does: an init opens what it finds at the path, the host's too. What is
+// opened is the file that was compared, through its own descriptor.
+func (b *builder) writeFIFO(t *Telling, held, others []identity, stat word) {
 	seen := b.look(t.FIFO, unix.O_NOFOLLOW, unix.STATX_TYPE|unix.STATX_INO, stat, b.failed)
 	b.require(stat, statMode, maskFormat, uint64(unix.S_IFIFO)<<32, ErrNoFIFO)
-	found, file, n := b.label(), b.variable(noFD), b.variable(0)
+	found, elsewhere, alone, file, n := b.label(), b.label(), b.label(), b.variable(noFD), b.variable(0)
 	this := identity{b.variable(0), b.variable(0)}
 	b.identify(stat, this)
-	for _, id := range held {
-		other := b.label()
-		b.unless(this.inode.value(), id.inode.value(), other)
-		b.ifSame(this.device.value(), id.device.value(), found)
-		b.place(other)
-	}
+	b.ifAmong(this, others, elsewhere)
+	b.jump(alone)
+	b.place(elsewhere)
+	b.emit(StepTell, opFail, []word{num(-int(ErrElsewhere))})
+	b.place(alone)
+	b.ifAmong(this, held, found)
 	b.emit(StepTell, opFail, []word{num(-int(ErrNotHeld))})
 	b.place(found)
 	b.call(StepTell, unix.SYS_OPENAT, num(readProc), b.text("self/fd/"+itoa(readLink)),
@@ -205,6 +218,16 @@ func (b *builder) writeFIFO(t *Telling, held []identity, stat word) {
 	b.emit(StepTell, opFail, []word{num(-int(unix.EIO))})
 	b.place(whole)
 	b.close(StepCloseFiles, seen.value(), file.value())
+}
+
+// ifAmong jumps where a file is one of those.
+func (b *builder) ifAmong(this identity, those []identity, to label) {
+	for _, id := range those {
+		other := b.label()
+		b.unless(this.inode.value(), id.inode.value(), other)
+		b.ifSame(this.device.value(), id.device.value(), to)
+		b.place(other)
+	}
 }
 
 // setMode emits the setting of a file's mode: of a regular file, and none that is

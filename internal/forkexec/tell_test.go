@@ -134,6 +134,14 @@ func TestTellDecoys(t *testing.T) {
 	if got := arrived(other) + arrived(i.file); got != "" {
 		t.Errorf("%q has arrived", got)
 	}
+	i.told.Others = []string{"1/fd/nothing", fmt.Sprintf("%d/fd/%d", os.Getpid(), i.file.Fd())}
+	if err := i.tell("initctl", nil); !errors.Is(err, ErrElsewhere) || arrived(i.file) != "" {
+		t.Errorf("held by others: %v", err)
+	}
+	i.told.Others = []string{fmt.Sprintf("%d/fd/%d", os.Getpid(), other.Fd())}
+	if err := i.tell("initctl", nil); err != nil || arrived(i.file) != "to be read" {
+		t.Errorf("others hold another: %v", err)
+	}
 	if b, err := os.ReadFile(filepath.Join(i.root, "file")); string(b) != "content" || err != nil {
 		t.Errorf("the file says %q, %v", b, err)
 	}
