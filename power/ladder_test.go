@@ -3,6 +3,7 @@
 package power
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -33,6 +34,8 @@ type puppet struct {
 	cancel  func()           // called when the init was asked
 	done    []string         // what was done to it
 	by      end              // what it is told to have ended of
+	exits   string           // how it ends; "": with 0
+	looked  time.Duration    // for what is back
 }
 
 func (p *puppet) do(how string) error {
@@ -73,9 +76,13 @@ func (p *puppet) press(_ context.Context, b outband.Button) error { return p.do(
 func (p *puppet) slay() error                                     { return p.do("SIGKILL") }
 func (p *puppet) slayEach(context.Context) (int, error)           { return 1, p.do("each") }
 func (p *puppet) await(context.Context, time.Duration) bool       { return p.gone }
-func (p *puppet) exit(by end) string                              { p.by = by; return "exit 0" }
 func (p *puppet) left(context.Context) ([]Process, error)         { return p.remains, nil }
+func (p *puppet) exit(by end) string {
+	p.by = by
+	return cmp.Or(p.exits, "exit 0")
+}
 func (p *puppet) back(_ context.Context, d time.Duration) *Back {
+	p.looked = d
 	if p.fails["back"] != nil {
 		return &Back{PIDs: []int{700, 1}, By: "docker\x1b[31m"}
 	}

@@ -39,7 +39,10 @@ func (e *DefeatedError) Hint() string {
 
 // fate is what becomes of a container when its init has ended, in words for
 // people: why being off, or a reboot, would not last; "" where it does.
-type fate struct{ off, reboot string }
+type fate struct {
+	off, reboot string
+	clean       bool // one that ended with 0 stays off
+}
 
 // fates are the policies that engines have words for. A policy is all that the
 // engine goes by: it does not know that the end was asked for.
@@ -48,6 +51,7 @@ func fates() map[string]fate {
 	failure := fate{
 		off:    "starts it again when it ends otherwise than with 0, and one that is pressed or killed does",
 		reboot: "leaves it off when its init ends with 0, and one that is asked may",
+		clean:  true,
 	}
 	never := fate{reboot: "does not start it again"}
 	return map[string]fate{
@@ -85,6 +89,22 @@ func Lasts(c *engine.Container, a Action) error {
 		e.Way = cmd.Args
 	}
 	return e
+}
+
+// returns tells whether whoever supervises a container may start it again after an
+// action by which its init ended so; nil: none is known.
+func returns(c *engine.Container, a Action, exit string) bool {
+	if c == nil {
+		return a == Reboot
+	}
+	f := fateOf(c)
+	switch {
+	case f.clean:
+		return exit != "exit 0"
+	case a == Reboot && c.Engine != engine.Bare:
+		return f.reboot == "" || f.off != ""
+	}
+	return f.off != ""
 }
 
 // fateOf goes by the policy. One that nobody has heard of, or that a pod has and

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/outband/outband"
 	"github.com/outband/outband/engine"
@@ -56,6 +57,37 @@ func TestLasts(t *testing.T) {
 				t.Errorf("%s: %s: %v, without %q", row.about, a, err, row.why)
 			case err != nil && !strings.Contains(outband.Hint(err), "--anyway"):
 				t.Errorf("%s: %s: the hint is %q", row.about, a, outband.Hint(err))
+			}
+		}
+	}
+}
+
+// TestLooks: what its engine will start again is waited for, and that may take it
+// a moment; for what nobody is known to start, one look is enough. An engine that
+// was busy took more than a second.
+func TestLooks(t *testing.T) {
+	docker := func(restart string) *engine.Container { return &engine.Container{Engine: "docker", Restart: restart} }
+	for _, row := range []struct {
+		about      string
+		c          *engine.Container
+		exit       string // of the init
+		off, after time.Duration
+	}{
+		{"no engine is known", nil, "SIGINT", lookOff, lookReboot},
+		{"nobody supervises it", &engine.Container{Engine: engine.Bare}, "SIGINT", lookOff, lookOff},
+		{"no policy", docker("no"), "SIGINT", lookOff, lookOff},
+		{"always", docker("always"), "exit 0", lookReboot, lookReboot},
+		{"on failure", docker("on-failure"), "SIGINT", lookReboot, lookReboot},
+		{"on failure, how it ended is not known", docker("on-failure"), "SIGKILL or reboot(2)", lookReboot, lookReboot},
+		{"on failure, which it was not", docker("on-failure"), "exit 0", lookOff, lookOff},
+		{"LXC reboots", &engine.Container{Engine: "lxc", Reboots: true}, "SIGINT", lookOff, lookReboot},
+		{"a pod whose policy is not known", &engine.Container{Engine: "containerd", Pod: true}, "SIGINT", lookReboot, lookReboot},
+	} {
+		for a, want := range map[Action]time.Duration{Off: row.off, Halt: row.off, Kill: row.off, Reboot: row.after} {
+			p := &puppet{obeys: "SIGKILL", exits: row.exit}
+			s := &Switch{box: p, o: Options{Container: row.c}}
+			if _, err := s.verify(t.Context(), a, end{}, time.Now()); err != nil || p.looked != want {
+				t.Errorf("%s: %s, ended with %q: looked for %v, %v, want %v", row.about, a, row.exit, p.looked, err, want)
 			}
 		}
 	}

@@ -18,8 +18,8 @@ const (
 	harderGrace  = 10 * time.Second // at most, for one that was asked harder
 	pressGrace   = 5 * time.Second  // for one that was pressed: the kernel needs none
 	slayGrace    = 5 * time.Second  // for one that was killed, and again for all that is with it
-	lookOff      = time.Second      // for something that brings it back though it is to be off
-	lookReboot   = 10 * time.Second // for something that brings it back, as it is to
+	lookOff      = time.Second      // for something that brings it back though nothing is known that would
+	lookReboot   = 10 * time.Second // for something that brings it back, as it is to or as its engine will
 )
 
 // Options are how a Switch is to go about it. The zero value asks, and waits.
@@ -28,7 +28,8 @@ type Options struct {
 	Force bool          // nobody is asked: the first rung is Press
 	Thaw  bool          // whatever keeps the container frozen lets go of it, not only its own group of cgroup v2
 	// Look is how long it is looked for whether something brings the container
-	// back; 0: a second, or ten after a reboot; below 0: not at all.
+	// back; 0: a second, or ten where its engine does so, or none is known and it is
+	// to reboot; below 0: not at all.
 	Look time.Duration
 	// Container is the target as its engine has it; nil: no engine is known. It
 	// tells what the init is stopped with, and who brings it back.

@@ -23,7 +23,7 @@ func (s *Switch) verify(ctx context.Context, a Action, by end, began time.Time) 
 	look := s.o.Look
 	switch {
 	case look != 0:
-	case a == Reboot:
+	case returns(s.o.Container, a, r.InitExit):
 		look = lookReboot
 	default:
 		look = lookOff

@@ -23,8 +23,5 @@ func (s *switching) options() power.Options {
 	if s.show != nil {
 		o.Event = s.show.event
 	}
-	if s.action == power.Reboot && power.Lasts(s.container, s.action) != nil {
-		o.Look = time.Second // nothing is known that would bring it back: --anyway
-	}
 	return o
 }

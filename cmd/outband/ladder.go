@@ -128,7 +128,11 @@ func (l *ladder) sentence(r *power.Result) string {
 		power.On: "is on", power.Off: "is off", power.Halt: "is off", power.Kill: "is off", power.Reboot: "has ended",
 		power.Pause: "is paused", power.Resume: "goes on",
 	}
-	words := []string{safetext.Escape(l.name) + " " + done[l.action]}
+	end := done[l.action]
+	if r.Back != nil && end == "is off" {
+		end = "has ended"
+	}
+	words := []string{safetext.Escape(l.name) + " " + end}
 	if r.InitExit != "" {
 		words = append(words, "its init ended with "+safetext.Escape(r.InitExit))
 	}

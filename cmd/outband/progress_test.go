@@ -133,7 +133,7 @@ func TestLadder(t *testing.T) {
 	}
 	want := "   0.001s  ask        SIGRTMIN+4              no answer in 30s\n" +
 		"  30.250s  press      reboot(RB_POWER_OFF)    the init \\x1b[31mends\n" +
-		"web\\x1b[2J is off; its init ended with SIGINT; it is back, 77 → 1, started by docker (30.30s)\n"
+		"web\\x1b[2J has ended; its init ended with SIGINT; it is back, 77 → 1, started by docker (30.30s)\n"
 	if got := show(false); got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
