@@ -71,7 +71,7 @@ func runBubblewrap(ctx context.Context, h *Host, name string, image *Image, o Op
 		return 0, err
 	}
 	args = append([]string{"sh", "-c", `exec "$0" "$@"` + opened}, append(args, o.Extra...)...)
-	return h.background(ctx, h.as(append(args, o.args(image)...)...))
+	return h.background(ctx, h.As(append(args, o.args(image)...)...))
 }
 
 // allowAll is a program of one instruction, BPF_RET SECCOMP_RET_ALLOW, in the
@@ -92,7 +92,7 @@ func Unshare() *Engine {
 			}
 			args := append([]string{"unshare", "--fork", "--pid", "--mount", "--net", "--ipc", "--uts", "--kill-child",
 				"--root=" + root, "--mount-proc"}, o.Extra...)
-			cmd := h.as(append(args, o.args(image)...)...)
+			cmd := h.As(append(args, o.args(image)...)...)
 			cmd.Env = []string{"PATH=/bin:/sbin"}
 			return h.background(ctx, cmd)
 		},

@@ -44,7 +44,7 @@ func DockerRootless() *Engine {
 		kit := []string{"rootlesskit", "--net=host", "--copy-up=/etc", "--copy-up=/run", "--propagation=rslave"}
 		// What is in the way belongs to the machine's own.
 		start := append(kit, "sh", "-c", `rm -f /run/docker /run/containerd /run/xtables.lock; exec "$@"`, "sh")
-		return h.daemon(ctx, h.as(append(append(start, dockerd...), "--rootless")...), append(client, "version")...)
+		return h.daemon(ctx, h.As(append(append(start, dockerd...), "--rootless")...), append(client, "version")...)
 	}, client...)
 	e.User = &User{userID, userID}
 	delete(e.words, Pause) // takes a cgroup of its own
@@ -85,10 +85,10 @@ func runDocker(ctx context.Context, h *Host, call func(...string) []string, name
 		return 0, err
 	}
 	args := append(call("run", "-d", "--pull=never", "--name", name), options...)
-	if _, err := h.as(append(append(args, image.reference()), o.args(image)...)...).output(ctx); err != nil {
+	if _, err := h.As(append(append(args, image.reference()), o.args(image)...)...).output(ctx); err != nil {
 		return 0, err
 	}
-	return number(h.as(h.Engine.pid(name)...).output(ctx))
+	return number(h.As(h.Engine.pid(name)...).output(ctx))
 }
 
 // storeOptions are the flags of docker's and of podman's that o means.

@@ -117,7 +117,7 @@ func (e *Engine) Missing() string {
 
 // Version returns the engine's version as it prints it.
 func (h *Host) Version(ctx context.Context) string {
-	out, err := h.as(h.Engine.version...).output(ctx)
+	out, err := h.As(h.Engine.version...).output(ctx)
 	if err != nil {
 		return "unknown"
 	}
@@ -131,8 +131,8 @@ func (h *Host) Version(ctx context.Context) string {
 	return strings.TrimSpace(line)
 }
 
-// as prepares a command of the engine's user.
-func (h *Host) as(args ...string) *Command {
+// As prepares a command of the engine's user: root, or an ordinary one.
+func (h *Host) As(args ...string) *Command {
 	c := h.Command(args...)
 	if h.Engine != nil && h.Engine.User != nil {
 		c.User, c.Env, c.Dir = h.Engine.User, userEnv, userHome
@@ -167,11 +167,19 @@ func (h *Host) Run(ctx context.Context, name string, image *Image, o Options) (*
 	if err != nil {
 		return nil, fmt.Errorf("%s: run %s: %w", h.Engine.Name, name, err)
 	}
-	c := &Container{Name: name, HostPid: pid, host: h}
+	c := &Container{Name: name, HostPid: pid, host: h, parent: h.parent(pid)}
 	if c.Pid, err = h.HostPID(pid); err != nil {
 		return nil, fmt.Errorf("%s: run %s: %w", h.Engine.Name, name, err)
 	}
 	return c, nil
+}
+
+// parent is the command that background has started for a first process; nil
+// where it was not that.
+func (h *Host) parent(pid int) *Command {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.parents[pid]
 }
 
 // Exec runs a command by the engine's own means, ErrNotOffered if it has none.
@@ -179,7 +187,7 @@ func (c *Container) Exec(ctx context.Context, args ...string) (Result, error) {
 	if c.host.Engine.exec == nil {
 		return Result{}, ErrNotOffered
 	}
-	cmd := c.host.as(append(c.host.Engine.exec(c.Name), args...)...)
+	cmd := c.host.As(append(c.host.Engine.exec(c.Name), args...)...)
 	if err := cmd.Start(); err != nil {
 		return Result{}, err
 	}
@@ -201,7 +209,7 @@ func (c *Container) Do(ctx context.Context, verb Verb) error {
 	if !ok {
 		return ErrNotOffered
 	}
-	_, err := c.host.as(word(c.Name)...).output(ctx)
+	_, err := c.host.As(word(c.Name)...).output(ctx)
 	return err
 }
 
@@ -211,7 +219,7 @@ func (c *Container) Start(ctx context.Context) (*Container, error) {
 	if err := c.Do(ctx, Again); err != nil {
 		return nil, err
 	}
-	pid, err := number(c.host.as(c.host.Engine.pid(c.Name)...).output(ctx))
+	pid, err := number(c.host.As(c.host.Engine.pid(c.Name)...).output(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +233,7 @@ func (c *Container) Remove(ctx context.Context) error {
 	if c.host.Engine.remove == nil {
 		return ErrNotOffered
 	}
-	_, err := c.host.as(c.host.Engine.remove(c.Name)...).output(ctx)
+	_, err := c.host.As(c.host.Engine.remove(c.Name)...).output(ctx)
 	return err
 }
 
@@ -239,7 +247,7 @@ func (h *Host) daemon(ctx context.Context, d *Command, ready ...string) error {
 		if d.Ended() {
 			return fmt.Errorf("%w: %s has ended: %s", errFinal, d.Args[0], d.Said())
 		}
-		_, err := h.as(ready...).output(ctx)
+		_, err := h.As(ready...).output(ctx)
 		return err
 	})
 }
@@ -309,6 +317,11 @@ func (h *Host) background(ctx context.Context, cmd *Command) (pid int, err error
 		pid = slices.Max(fresh)
 		return nil
 	})
+	if err == nil {
+		h.mu.Lock()
+		h.parents[pid] = cmd
+		h.mu.Unlock()
+	}
 	return pid, err
 }
 

@@ -50,6 +50,8 @@ type machine struct {
 	last   int
 	calls  map[int]*Command // by the id of the order
 	loaded map[string]bool  // images by the names of their engine and their own
+	// parents are what background has started, by the container's first process.
+	parents map[int]*Command
 }
 
 // Start makes a host and starts the engine on it, if one is given. The caller
@@ -113,7 +115,7 @@ func start(ctx context.Context, p *plan) (*Host, error) {
 	}
 	h := &Host{machine: &machine{
 		Group: "/" + p.Group, link: near, log: log, keeper: p.keeper(far, log),
-		ended: make(chan struct{}), calls: map[int]*Command{}, loaded: map[string]bool{},
+		ended: make(chan struct{}), calls: map[int]*Command{}, loaded: map[string]bool{}, parents: map[int]*Command{},
 	}}
 	if err := h.keeper.Start(); err != nil {
 		near.Close()

@@ -183,5 +183,5 @@ func (h *Host) load(image *Image, command ...string) (*Command, error) {
 		return nil, err
 	}
 	h.loaded[key] = true
-	return h.as(append(command, path)...), nil
+	return h.As(append(command, path)...), nil
 }

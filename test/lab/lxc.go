@@ -81,9 +81,9 @@ func runLXC(ctx context.Context, h *Host, name string, image *Image, o Options) 
 	}
 	log := "/tmp/" + name + ".log"
 	args := append([]string{"lxc-start", "-n", name, "-o", log, "-l", "WARN"}, o.Extra...)
-	if _, err := h.as(args...).output(ctx); err != nil {
+	if _, err := h.As(args...).output(ctx); err != nil {
 		said, _ := h.Do(ctx, "cat", log)
 		return 0, fmt.Errorf("%w: %s", err, said)
 	}
-	return number(h.as(h.Engine.pid(name)...).output(ctx))
+	return number(h.As(h.Engine.pid(name)...).output(ctx))
 }

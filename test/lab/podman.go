@@ -104,8 +104,8 @@ func runPodman(ctx context.Context, h *Host, name string, image *Image, o Option
 		return 0, err
 	}
 	args := append([]string{"podman", "run", "-d", "--pull=never", "--name", name}, options...)
-	if _, err := h.as(append(append(args, image.reference()), o.args(image)...)...).output(ctx); err != nil {
+	if _, err := h.As(append(append(args, image.reference()), o.args(image)...)...).output(ctx); err != nil {
 		return 0, err
 	}
-	return number(h.as(h.Engine.pid(name)...).output(ctx))
+	return number(h.As(h.Engine.pid(name)...).output(ctx))
 }

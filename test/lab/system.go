@@ -82,7 +82,7 @@ func (h *Host) boot(ctx context.Context, s *System, extra []string) (*Container,
 	if err != nil {
 		return nil, err
 	}
-	c := &Container{Name: s.Name, HostPid: pid, host: h, parent: cmd}
+	c := &Container{Name: s.Name, HostPid: pid, host: h, parent: h.parent(pid)}
 	if c.Pid, err = h.HostPID(pid); err != nil {
 		return nil, err
 	}

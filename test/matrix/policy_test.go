@@ -3,6 +3,9 @@
 package matrix
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -11,57 +14,75 @@ import (
 	"github.com/outband/outband/test/lab"
 )
 
-// policy is a container with a user namespace of its own, and what its engine does
-// when it is pressed: the lines of docs and of power.Lasts are made of these.
+// supervised are containers of an engine's, with a user namespace of their own, so
+// that they may be pressed. power.Lasts is made of what their engines do then.
+type supervised struct {
+	engine   *lab.Engine
+	extra    []string
+	policies []policy
+}
+
+// policy is what an engine does when a container is pressed.
 type policy struct {
-	engine *lab.Engine
-	extra  []string
-	// What outband says, and what the engine does: "refused, back" where it brings
-	// the container back though it is to be off.
-	off, reboot string
-	// What the engine says afterwards: its state, the exit code, how often it has
-	// started it again.
-	offSays, rebootSays string
+	restart string // --restart, "" where the engine has no such thing or nothing is said
+	off     pressing
+	reboot  pressing
 }
 
-// name is the engine's, with the restart policy.
-func (p *policy) name() string {
-	for _, arg := range p.extra {
-		if restart, ok := strings.CutPrefix(arg, "--restart="); ok {
-			return p.engine.Name + " " + restart
-		}
+// pressing is one press.
+type pressing struct {
+	refused bool   // without --anyway: the engine would undo it, or not do its part
+	back    bool   // the engine starts the container again
+	says    string // the engine, afterwards
+}
+
+// words are what outband is told, the columns of the table.
+func (p *policy) words() map[string]pressing {
+	return map[string]pressing{"off": p.off, "reboot": p.reboot}
+}
+
+// stays is a policy that brings nothing back: what is off stays off, and a reboot
+// is refused.
+func stays(restart, off, reboot string) policy {
+	return policy{restart, pressing{says: off}, pressing{refused: true, says: reboot}}
+}
+
+// pressed are all the rows of the table.
+func pressed() []supervised {
+	const again = "running, restarts 1"
+	always := pressing{refused: true, back: true, says: again}
+	ends := stays("", "exited 130, restarts 0", "exited 129, restarts 0")
+	restarts := []policy{
+		ends, {"always", always, pressing{back: true, says: again}}, {"on-failure", always, always},
 	}
-	return p.engine.Name
-}
-
-func policies() []policy {
+	docker := append(restarts[:len(restarts):len(restarts)], policy{"unless-stopped", always, pressing{back: true, says: again}})
 	ids := []string{"--uidmap=0:100000:65536", "--gidmap=0:100000:65536"}
-	with := func(more ...string) []string { return append(more, ids...) }
-	const again = "running 0 1"
-	return []policy{
-		{lab.DockerUserNS(), nil, "stays", "refused, stays", "exited 130 0", "exited 129 0"},
-		{lab.DockerUserNS(), []string{"--restart=always"}, "refused, back", "back", again, again},
-		{lab.DockerUserNS(), []string{"--restart=unless-stopped"}, "refused, back", "back", again, again},
-		{lab.DockerUserNS(), []string{"--restart=on-failure"}, "refused, back", "refused, back", again, again},
-		{lab.Podman(), with(), "stays", "refused, stays", "exited 130 0", "exited 129 0"},
-		{lab.Podman(), with("--restart=always"), "refused, back", "back", again, again},
-		{lab.Podman(), with("--restart=on-failure"), "refused, back", "refused, back", again, again},
-		{lab.Containerd(), ids, "stays", "refused, stays", "", ""},
-		{lab.RunC(), nil, "stays", "refused, stays", "stopped", "stopped"},
-		{lab.Crun(), nil, "stays", "refused, stays", "stopped", "stopped"},
-		{lab.LXC(), nil, "stays", "back", "STOPPED", "RUNNING"},
-		{lab.Unshare(), []string{"--user", "--map-root-user"}, "stays", "refused, stays", "", ""},
-		{lab.Nspawn(), []string{"--private-users=100000:65536"}, "stays", "refused, stays", "", ""},
+	stopped := []policy{stays("", "stopped", "stopped")}
+	exits := []policy{stays("", "exits 130", "exits 129")}
+	lxc := []policy{{"", pressing{says: "STOPPED"}, pressing{back: true, says: "RUNNING"}}}
+	return []supervised{
+		{lab.DockerUserNS(), nil, docker}, {lab.DockerRootless(), nil, restarts[:2]},
+		{lab.Podman(), ids, restarts}, {lab.PodmanRootless(), nil, restarts[:2]},
+		{lab.Containerd(), ids, []policy{stays("", "STOPPED", "STOPPED")}},
+		{lab.RunC(), nil, stopped}, {lab.Crun(), nil, stopped},
+		{lab.LXC(), nil, lxc}, {lab.LXCRootless(), nil, lxc},
+		{lab.Nspawn(), []string{"--private-users=100000:65536"}, []policy{stays("", "exits 0", "exits 133")}},
+		{lab.Bubblewrap(), nil, exits}, {lab.BubblewrapRootless(), nil, exits},
+		{lab.Unshare(), []string{"--user", "--map-root-user"}, exits}, {lab.UnshareRootless(), nil, exits},
 	}
 }
 
-// says are how engines are asked what has become of a container.
-func says() map[string]string {
-	const inspect = ` inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}' "$0"`
+// asks are how engines are asked what has become of a container; of those that
+// are not here, how what started it has ended tells.
+func asks() map[string]string {
+	const inspect = ` inspect -f '{{.State.Status}}{{if not .State.Running}} {{.State.ExitCode}}{{end}}, restarts {{.RestartCount}}' "$0"`
 	const state = ` state "$0" | sed -n 's/.*"status": *"\(.*\)".*/\1/p'`
+	const lxc = `lxc-info -s -H -n "$0"`
 	return map[string]string{
-		"docker-userns": "docker" + inspect, "podman": "podman" + inspect,
-		"runc": "runc" + state, "crun": "crun" + state, "lxc": `lxc-info -s -H -n "$0"`,
+		"docker-userns": "docker" + inspect, "docker-rootless": "docker -H unix://$XDG_RUNTIME_DIR/docker.sock" + inspect,
+		"podman": "podman" + inspect, "podman-rootless": "podman" + inspect,
+		"containerd": `ctr tasks ls | awk -v n="$0" '$1 == n { print $3 }'`,
+		"runc":       "runc" + state, "crun": "crun" + state, "lxc": lxc, "lxc-rootless": lxc,
 	}
 }
 
@@ -70,62 +91,117 @@ const codeRefused = 4
 
 // TestPowerPolicies presses containers of engines: what outband refuses before it
 // touches anything is what would not last, and what it says of who is back is so.
+// What was found is in docs/power.md.
 func TestPowerPolicies(t *testing.T) {
 	testutil.RequireRoot(t)
 	testutil.NoLeaks(t)
 	program := build(t)
-	for _, p := range policies() {
-		t.Run(p.name(), func(t *testing.T) {
+	var table policyTable
+	for _, s := range pressed() {
+		t.Run(s.engine.Name, func(t *testing.T) {
 			testutil.NoLeaks(t)
-			host := open(t, p.engine, program)
-			for action, want := range map[string][2]string{"off": {p.off, p.offSays}, "reboot": {p.reboot, p.rebootSays}} {
-				o := lab.Options{Extra: p.extra, OwnUsers: true, Args: []string{"sleep", "1000000"}}
-				c, err := host.Run(t.Context(), action, lab.Busybox(t), o)
-				if err != nil {
-					t.Fatal(err)
-				}
-				pressed(t, &target{Container: c, host: host}, action, want[0])
-				said(t, host, action, want[1])
+			host := open(t, s.engine, program)
+			for _, p := range s.policies {
+				t.Run(cmp.Or(p.restart, "plain"), func(t *testing.T) { table.add(pressAll(t, host, s.extra, &p)) })
 			}
 		})
 	}
+	table.finish(t)
 }
 
-// pressed presses a container and compares what comes of it.
-func pressed(t *testing.T, c *target, action, want string) {
-	name := "pid:" + strconv.Itoa(c.HostPid)
-	r := c.run(t, c.host.Command(outband, "power", name, action, "--force"))
-	refused, want, _ := strings.Cut(want, ", ")
-	if refused != "refused" {
-		want, refused = refused, ""
+// pressAll presses two containers with a policy and returns a row of the table.
+func pressAll(t *testing.T, host *lab.Host, extra []string, p *policy) []string {
+	row := []string{host.Engine.Name, p.restart, "root"}
+	if p.restart != "" {
+		extra = append([]string{"--restart=" + p.restart}, extra...)
 	}
-	if (r.Code == codeRefused) != (refused != "") {
-		t.Errorf("%s: %+v", action, r)
-	}
-	if refused != "" {
-		if !strings.Contains(r.Err, "would not last") || c.status(c.HostPid) == nil {
-			t.Errorf("%s: %+v", action, r)
+	for _, action := range []string{"off", "reboot"} {
+		want := p.words()[action]
+		o := lab.Options{Extra: extra, OwnUsers: host.Engine.User == nil, Args: []string{"sleep", "1000000"}}
+		c, err := host.Run(t.Context(), action+p.restart, lab.Busybox(t), o)
+		if err != nil {
+			t.Fatal(err)
 		}
-		r = c.run(t, c.host.Command(outband, "power", name, action, "--force", "--anyway"))
+		target := &target{Container: c, host: host}
+		user := target.mayOwner(t)
+		if user {
+			row[2] = "its user"
+		}
+		row = append(row, target.press(t, action, user, want), target.afterwards(t, want.says))
 	}
-	if r.Code != 0 || strings.Contains(r.Out, "it is back: its init is ") != (want == "back") {
-		t.Errorf("%s, to be %s: %+v", action, want, r)
+	return row
+}
+
+// mayOwner tells whether the container is an ordinary user's who may press it: not
+// one whose first process runs as another of the user's ids, whose files below
+// /proc the user may not read, and who is refused.
+func (c *target) mayOwner(t *testing.T) bool {
+	user := c.host.Engine.User
+	if user == nil || strings.HasPrefix(c.status(c.HostPid)["Uid"], strconv.Itoa(int(user.UID))+" ") {
+		return user != nil
+	}
+	r := c.run(t, c.host.As(outband, "power", "pid:"+strconv.Itoa(c.HostPid), "off", "--force", "--anyway"))
+	if r.Code != 1 || !strings.Contains(r.Err, "permission denied") || c.status(c.HostPid) == nil {
+		t.Errorf("by its user: %+v", r)
+	}
+	return false
+}
+
+// press presses a container, as root or as its user, and returns what came of it.
+func (c *target) press(t *testing.T, action string, user bool, want pressing) string {
+	command := func(more ...string) *lab.Command {
+		args := append([]string{outband, "power", "pid:" + strconv.Itoa(c.HostPid), action, "--force"}, more...)
+		if user {
+			return c.host.As(args...)
+		}
+		return c.host.Command(args...)
+	}
+	said, more := "", []string(nil)
+	if want.refused {
+		r := c.run(t, command())
+		if r.Code != codeRefused || !strings.Contains(r.Err, "would not last") || c.status(c.HostPid) == nil {
+			t.Fatalf("%s is not refused: %+v", action, r)
+		}
+		said, more = "refused; ", []string{"--anyway"}
+	}
+	r := c.run(t, command(append(more, "-o", "json")...))
+	result, done := parseThrow(t, r.Out)
+	signal := map[string]string{"off": "SIGINT", "reboot": "SIGHUP"}[action]
+	if r.Code != 0 || !done || (result.back != 0) != want.back || result.exit != signal {
+		t.Errorf("%s, to be %+v: %+v", action, want, r)
 	}
 	t.Logf("%s: %s%s", action, r.Out, r.Err)
+	said += result.exit
+	if result.back != 0 {
+		said += fmt.Sprintf("; back, started by %s", result.by)
+	}
+	return said
 }
 
-// said compares what an engine says of a container, which may take it a moment.
-func said(t *testing.T, host *lab.Host, name, want string) {
-	ask, ok := says()[host.Engine.Name]
+// afterwards is what the engine says of the container, which may take it a moment.
+func (c *target) afterwards(t *testing.T, want string) string {
+	ask, ok := asks()[c.host.Engine.Name]
 	if !ok {
-		return
+		ended, err := c.Ended(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("exits %d", ended.Code); got != want {
+			t.Errorf("%s %q, want %q", c.host.Engine.Name, got, want)
+		}
+		return want
 	}
 	var got string
+	var failed error
 	if !within(func() bool {
-		out, err := host.Do(t.Context(), "sh", "-c", ask, name)
-		got = strings.TrimSpace(out)
-		return err == nil && got == want
+		r := c.run(t, c.host.As("sh", "-c", ask, c.Name))
+		got = strings.TrimSpace(r.Out)
+		if failed = nil; r.Code != 0 {
+			failed = errors.New(r.Err)
+		}
+		return failed == nil && got == want
 	}) {
-		t.Errorf("%s: %s says %q, want %q", name, host.Engine.Name, got, want)
+		t.Errorf("%s: %s says %q, %v, want %q", c.Name, c.host.Engine.Name, got, failed, want)
 	}
+	return got
 }

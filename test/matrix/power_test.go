@@ -5,8 +5,6 @@ package matrix
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,6 +18,7 @@ type throw struct {
 	rungs   []string // "ask SIGRTMIN+4", without verify
 	exit    string   // of init, as outband tells it
 	back    int      // the number of the init that is there instead
+	by      string   // what has started that
 	seconds float64
 }
 
@@ -36,34 +35,43 @@ func (c *target) power(t *testing.T, words ...string) *throw {
 	t.Helper()
 	args := append([]string{outband, "power", "pid:" + strconv.Itoa(c.HostPid)}, words...)
 	r := c.run(t, c.host.Command(append(args, "-o", "json")...))
-	result := &throw{}
-	done := false
-	for line := range strings.Lines(r.Out) {
-		var l struct {
-			Rung, How string
-			Done      *bool
-			InitExit  string `json:"init_exit"`
-			Back      *struct{ Pid int }
-			Seconds   float64
-		}
-		if err := json.Unmarshal([]byte(line), &l); err != nil {
-			t.Fatalf("%v: %q", err, r.Out)
-		}
-		switch {
-		case l.Done != nil:
-			done, result.exit, result.seconds = *l.Done, l.InitExit, l.Seconds
-			if l.Back != nil {
-				result.back = l.Back.Pid
-			}
-		case l.Rung != "verify":
-			result.rungs = append(result.rungs, l.Rung+" "+l.How)
-		}
-	}
+	result, done := parseThrow(t, r.Out)
 	if r.Code != 0 || !done {
 		t.Errorf("power %q: %+v", words, r)
 	}
 	t.Logf("%q: %s", words, r.Out)
 	return result
+}
+
+// parseThrow reads what power -o json has printed.
+func parseThrow(t *testing.T, out string) (result *throw, done bool) {
+	t.Helper()
+	result = &throw{}
+	for line := range strings.Lines(out) {
+		var l struct {
+			Rung, How string
+			Done      *bool
+			InitExit  string `json:"init_exit"`
+			Back      *struct {
+				Pid int
+				By  string
+			}
+			Seconds float64
+		}
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatalf("%v: %q", err, out)
+		}
+		switch {
+		case l.Done != nil:
+			done, result.exit, result.seconds = *l.Done, l.InitExit, l.Seconds
+			if l.Back != nil {
+				result.back, result.by = l.Back.Pid, l.Back.By
+			}
+		case l.Rung != "verify":
+			result.rungs = append(result.rungs, l.Rung+" "+l.How)
+		}
+	}
+	return result, done
 }
 
 // gone waits until the container's first process is.
@@ -88,7 +96,7 @@ func TestPowerInits(t *testing.T) {
 	testutil.NoLeaks(t)
 	lab.RequireSystems(t)
 	host := open(t, lab.Nspawn(), build(t))
-	found := map[string]string{}
+	table := initTable{}
 	for _, system := range append(lab.Systems(), deaf()) {
 		for _, words := range throws() {
 			t.Run(system.Name+"/"+strings.ReplaceAll(words, " ", ""), func(t *testing.T) {
@@ -97,13 +105,11 @@ func TestPowerInits(t *testing.T) {
 					t.Fatal(err)
 				}
 				r := throwAt(t, &target{Container: c, host: host}, words)
-				found[system.Name+" "+words] = fmt.Sprintf("%s, %.2f s", r.last(), r.seconds)
+				table[system.Name+" "+words] = fmt.Sprintf("%s, %.2f s", r.last(), r.seconds)
 			})
 		}
 	}
-	if !t.Failed() && len(found) == (len(lab.Systems())+1)*len(throws()) {
-		report(t, found)
-	}
+	table.finish(t)
 }
 
 // throwAt throws the switch of a booted system. What nspawn sees is what was
@@ -126,49 +132,4 @@ func throwAt(t *testing.T, c *target, words string) *throw {
 		t.Errorf("nspawn exits %d, want %d: %v, init ended with %s", ended.Code, want, r.rungs, r.exit)
 	}
 	return r
-}
-
-// powerDocument is the report, from this directory.
-const powerDocument = "../../docs/power.md"
-
-const powerIntroduction = `# Inits and the power switch
-
-What ` + "`outband power`" + ` has done with real inits, booted by systemd-nspawn with a user namespace of their own, and how long that took.
-Each cell is the rung that ended the init, after the softer ones had failed, where there were any. What systemd-nspawn was told was
-what was meant in every case: it exits with 133 upon a reboot, upon which its unit starts the container again. An init that ends by
-SIGTERM, as a program below tini does, tells its own status. Inits had 12 seconds for an answer. Nothing here is written by hand:
-` + "`make test-matrix UPDATE=1`" + `.
-
-`
-
-// took is how long something took, which is never the same.
-var took = regexp.MustCompile(`, [0-9.]+ s`)
-
-// report writes docs/power.md if it is asked for, and else compares the one that
-// is there, but for the times.
-func report(t *testing.T, found map[string]string) {
-	var b strings.Builder
-	b.WriteString(powerIntroduction + "| init |")
-	for _, words := range throws() {
-		b.WriteString(" " + words + " |")
-	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(throws())) + "\n")
-	for _, system := range append(lab.Systems(), deaf()) {
-		b.WriteString("| " + system.Name + " |")
-		for _, words := range throws() {
-			b.WriteString(" " + found[system.Name+" "+words] + " |")
-		}
-		b.WriteString("\n")
-	}
-	if *update {
-		if err := os.WriteFile(powerDocument, []byte(b.String()), 0o644); err != nil {
-			t.Error(err)
-		}
-		return
-	}
-	data, err := os.ReadFile(powerDocument)
-	if err == nil && took.ReplaceAllString(string(data), "") == took.ReplaceAllString(b.String(), "") {
-		return
-	}
-	t.Logf("%s is not what was found (%v): make test-matrix UPDATE=1\n%s", powerDocument, err, b.String())
 }

@@ -5,7 +5,6 @@ package matrix
 import (
 	"flag"
 	"fmt"
-	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -13,8 +12,10 @@ import (
 	"github.com/outband/outband/internal/sys"
 )
 
-// document is the report, from this directory.
-const document = "../../docs/matrix.md"
+// matrixReport is the document of what was entered.
+func matrixReport() *report {
+	return &report{path: "../../docs/matrix.md", second: "\n## Names and states\n"}
+}
 
 // results are the rows of the table.
 type results struct{ rows []row }
@@ -44,32 +45,7 @@ func (r *results) finish(t *testing.T) {
 		return
 	}
 	text := r.table()
-	settle(t, text, func(_, second string) string { return r.document(text) + second })
-}
-
-// second is what the second part of the report begins with.
-const second = "\n## Names and states\n"
-
-// settle writes what has become of the two parts of the report if that is asked
-// for, and else sees whether it has a table as it was found.
-func settle(t *testing.T, table string, write func(first, second string) string) {
-	data, err := os.ReadFile(document)
-	if *update {
-		part, rest, _ := strings.Cut(string(data), second)
-		if err := os.WriteFile(document, []byte(write(part, second+rest)), 0o644); err != nil {
-			t.Error(err)
-		}
-		return
-	}
-	if err == nil && strings.Contains(string(data), table) {
-		return
-	}
-	said := fmt.Sprintf("%s is not what was found (%v): make test-matrix UPDATE=1\n%s", document, err, table)
-	if os.Getenv("OUTBAND_REQUIRE") == "all" {
-		t.Error(said)
-	} else {
-		t.Log(said) // other versions of the engines
-	}
+	matrixReport().settle(t, text, func(_, second string) string { return r.document(text) + second })
 }
 
 // conformed is the second table: what was found of each engine's names and states.
@@ -96,36 +72,35 @@ func (c *conformed) finish(t *testing.T) {
 	if t.Failed() || testRun() != "" && testRun() != t.Name() {
 		return
 	}
-	head, rule := []string{"engine"}, []string{"---"}
+	rows := [][]string{{"engine"}}
 	for _, f := range facets() {
-		head, rule = append(head, f.name), append(rule, "---")
+		rows[0] = append(rows[0], f.name)
 	}
-	var b strings.Builder
-	for _, line := range append([][]string{head, rule}, c.lines...) {
-		if len(line) != len(head) {
+	for _, line := range c.lines {
+		if len(line) != len(rows[0]) {
 			return // a part of it
 		}
-		b.WriteString("| " + strings.Join(line, " | ") + " |\n")
+		rows = append(rows, line)
 	}
-	settle(t, b.String(), func(first, _ string) string { return first + second + namesLegend + b.String() })
+	table := grid(rows)
+	d := matrixReport()
+	d.settle(t, table, func(first, _ string) string { return first + d.second + namesLegend + table })
 }
 
 // table is what was found, without what differs between machines.
 func (r *results) table() string {
-	var b strings.Builder
-	b.WriteString("| engine | container |")
+	rows := [][]string{{"engine", "container"}}
 	for _, c := range checks() {
-		b.WriteString(" " + c.name + " |")
+		rows[0] = append(rows[0], c.name)
 	}
-	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(checks())) + "\n")
 	for _, row := range r.rows {
-		fmt.Fprintf(&b, "| %s | %s |", row.engine, row.subject.name)
+		line := []string{row.engine, row.subject.name}
 		for _, c := range checks() {
-			b.WriteString(" " + row.found[c.name] + " |")
+			line = append(line, row.found[c.name])
 		}
-		b.WriteString("\n")
+		rows = append(rows, line)
 	}
-	return b.String()
+	return grid(rows)
 }
 
 const introduction = `# Engines
