@@ -40,7 +40,7 @@ var hosts = []host{
 	},
 	{
 		name:     "bookworm",
-		packages: strings.Fields("podman systemd-container dbus-user-session"),
+		packages: strings.Fields("podman lxd systemd-container dbus-user-session"),
 		selected: []job{
 			{pkg: "./test/hosts/guest", user: "root"},
 			{pkg: "./test/hosts/guest", user: "tester"},

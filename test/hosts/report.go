@@ -34,7 +34,7 @@ func versions(img *image) map[string]string {
 }
 
 // told are the packages whose versions a report has.
-var told = strings.Fields("systemd-sysv docker.io containerd podman runc crun lxc incus systemd-container bubblewrap util-linux busybox-static")
+var told = strings.Fields("systemd-sysv docker.io containerd podman runc crun lxc incus lxd systemd-container bubblewrap util-linux busybox-static")
 
 // writeReport writes the table of hosts: a line for each test, a column for each
 // host and user.

@@ -3,10 +3,10 @@
 package guest
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -42,7 +42,7 @@ func dockerRun(t *testing.T, name string, flags ...string) box {
 	t.Cleanup(func() { call(t, "docker", "rm", "-f", name) })
 	return box{
 		pid:  number(t, call(t, "docker", "inspect", "-f", "{{.State.Pid}}", name)),
-		exec: []string{"docker", "exec", name},
+		exec: []string{"docker", "exec", name}, name: named("docker:", name, flags),
 	}
 }
 
@@ -90,7 +90,7 @@ func TestContainerd(t *testing.T) {
 			pid = number(t, fields[1])
 		}
 	}
-	check(t, box{pid: pid, exec: []string{"ctr", "task", "exec", "--exec-id", "x", "plain"}})
+	check(t, box{pid: pid, exec: []string{"ctr", "task", "exec", "--exec-id", "x", "plain"}, name: "containerd:default/plain"})
 }
 
 // podman imports an image of busybox for the user who asks.
@@ -115,8 +115,17 @@ func podmanRun(t *testing.T, name string, flags ...string) box {
 	t.Cleanup(func() { call(t, "podman", "rm", "-f", "-t", "0", name) })
 	return box{
 		pid:  number(t, call(t, "podman", "inspect", "-f", "{{.State.Pid}}", name)),
-		exec: []string{"podman", "exec", name}, differ: podmanDiffers,
+		exec: []string{"podman", "exec", name}, differ: podmanDiffers, name: named("podman:", name, flags),
 	}
+}
+
+// named is what outband calls a container. One without a pid namespace of its own
+// has no number 1 that is its own.
+func named(prefix, name string, flags []string) string {
+	if slices.Contains(flags, "--pid=host") {
+		return ""
+	}
+	return prefix + name
 }
 
 // TestPodman runs as root and as an ordinary user, whose containers are rootless.
@@ -139,7 +148,7 @@ func TestPodmanRunC(t *testing.T) {
 	t.Cleanup(func() { call(t, "podman", "--runtime", "runc", "rm", "-f", "-t", "0", "withrunc") })
 	check(t, box{
 		pid:  number(t, call(t, "podman", "inspect", "-f", "{{.State.Pid}}", "withrunc")),
-		exec: []string{"podman", "--runtime", "runc", "exec", "withrunc"}, differ: podmanDiffers,
+		exec: []string{"podman", "--runtime", "runc", "exec", "withrunc"}, differ: podmanDiffers, name: "podman:withrunc",
 	})
 }
 
@@ -177,99 +186,5 @@ lxc.init.cmd = /bin/sleep 100000
 	})
 	pid := number(t, call(t, "lxc-info", "-P", path, "-n", "plain", "-p", "-H"))
 	await(t, "sleep", func() bool { return file(t, pid, "comm") == "sleep" })
-	check(t, box{pid: pid, exec: []string{"lxc-attach", "-P", path, "-n", "plain", "--"}, differ: []string{"Umask"}})
-}
-
-// TestIncus starts a container by the daemon, unprivileged as is its custom.
-func TestIncus(t *testing.T) {
-	asRoot(t)
-	has(t, "incus")
-	service(t, "incus.service")
-	call(t, "incus", "admin", "waitready", "--timeout", "80")
-	if _, err := try(t, "incus", "storage", "show", "default"); err != nil {
-		call(t, "incus", "storage", "create", "default", "dir")
-	}
-	if _, err := try(t, "incus", "image", "info", "busybox"); err != nil {
-		importIncus(t)
-	}
-	pid := incusRun(t, "default", "plain")
-	check(t, box{pid: pid, exec: []string{"incus", "exec", "plain", "--mode", "non-interactive", "--"}, differ: []string{"Umask"}, name: "incus:plain"})
-	call(t, "incus", "project", "create", "other", "-c", "features.images=false", "-c", "features.profiles=false")
-	t.Cleanup(func() { call(t, "incus", "project", "delete", "other") })
-	t.Run("of another project", func(t *testing.T) {
-		checkNamed(t, "incus:other/plain", incusRun(t, "other", "plain"))
-		checkNamed(t, "incus:plain", pid)
-		answer(t, "power", "--through-engine", "incus:other/plain", "kill")
-		checkStopped(t, "incus:other/plain")
-		checkNamed(t, "incus:plain", pid)
-	})
-}
-
-// incusRun starts a container that ends with the test, and returns its first
-// process.
-func incusRun(t *testing.T, project, name string) int {
-	t.Helper()
-	incus := func(args ...string) string {
-		return call(t, append([]string{"incus", "--project", project}, args...)...)
-	}
-	incus("launch", "busybox", name, "--storage", "default")
-	t.Cleanup(func() { incus("delete", "-f", name) })
-	var info []struct {
-		State struct{ Pid int } `json:"state"`
-	}
-	if err := json.Unmarshal([]byte(incus("list", name, "--format", "json")), &info); err != nil || len(info) != 1 {
-		t.Fatal(err, info)
-	}
-	return info[0].State.Pid
-}
-
-// importIncus makes an image for Incus; the init of busybox runs in it.
-func importIncus(t *testing.T) {
-	t.Helper()
-	dir, _ := rootfs(t)
-	top := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "sbin"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for path, text := range map[string]string{
-		filepath.Join(top, "metadata.yaml"): "architecture: x86_64\ncreation_date: 1\nproperties:\n  description: busybox\n",
-		filepath.Join(dir, "etc/inittab"):   "::sysinit:/bin/true\n::respawn:/bin/sleep 100000\n",
-	} {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Symlink("../bin/busybox", filepath.Join(dir, "sbin/init")); err != nil {
-		t.Fatal(err)
-	}
-	archive := filepath.Join(top, "image.tar")
-	call(t, "tar", "-C", top, "-cf", archive, "metadata.yaml")
-	call(t, "tar", "-C", dir, "--transform", "s,^\\.,rootfs,S", "-rf", archive, ".")
-	call(t, "incus", "image", "import", archive, "--alias", "busybox")
-}
-
-// nspawn starts systemd in a container of the host's own files, whose /usr it
-// sees, and waits until init has put itself into a cgroup below the
-// container's, whose processes are in others beside it.
-func nspawn(t *testing.T, flags ...string) int {
-	t.Helper()
-	asRoot(t)
-	has(t, "systemd-nspawn")
-	args := append([]string{"systemd-nspawn", "--quiet", "--directory=/", "--volatile=yes", "--machine=" + strings.ToLower(t.Name()),
-		"--private-network", "--register=no", "--console=pipe"}, flags...)
-	outer := spawn(t, append(args, "--boot", "systemd.unit=multi-user.target", "systemd.log_level=warning")...)
-	pid := childOf(t, outer.Process.Pid, "systemd")
-	await(t, "an init in a cgroup of its own", func() bool { return strings.HasSuffix(unified(t, pid), "/init.scope") })
-	childOf(t, pid, "systemd-journal") // it has raised its limits by now
-	return pid
-}
-
-// TestNspawn enters an init that stays in a cgroup whose parent has controllers
-// enabled, and so can have no processes itself.
-func TestNspawn(t *testing.T) {
-	check(t, box{pid: nspawn(t)})
-}
-
-func TestNspawnUser(t *testing.T) {
-	check(t, box{pid: nspawn(t, "--private-users=pick")})
+	check(t, box{pid: pid, exec: []string{"lxc-attach", "-P", path, "-n", "plain", "--"}, differ: []string{"Umask"}, name: "lxc:plain"})
 }

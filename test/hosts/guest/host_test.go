@@ -48,13 +48,19 @@ func asUser(t *testing.T) {
 	}
 }
 
-// has skips a test of an engine that this host does not have; sid has all.
+// has skips a test of an engine that this host does not have; sid has nearly all.
 func has(t *testing.T, command string) {
+	t.Helper()
+	hasOn(t, "sid", command)
+}
+
+// hasOn is has for an engine that one host must have.
+func hasOn(t *testing.T, must, command string) {
 	t.Helper()
 	if _, err := exec.LookPath(command); err == nil {
 		return
 	}
-	if host := os.Getenv("OUTBAND_HOST"); host != "sid" {
+	if host := os.Getenv("OUTBAND_HOST"); host != must {
 		t.Skipf("%s has no %s", host, command)
 	}
 	t.Fatalf("no %s", command)

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -92,4 +93,22 @@ func checkStopped(t *testing.T, name string) {
 	if out, err := ask(t, "enter", name, "--", "true"); err == nil || !strings.Contains(err.Error(), "not running") {
 		t.Errorf("%s is entered: %s, %v", name, out, err)
 	}
+}
+
+// checkVisitor: a process of that name is marked in the tree, with what let it in.
+func checkVisitor(t *testing.T, name, comm, via string) {
+	t.Helper()
+	type process struct {
+		Comm, Via string
+		Visitor   bool
+		Children  []process
+	}
+	var seen []process
+	await(t, "a visitor by "+via, func() bool {
+		seen = nil
+		if err := json.Unmarshal([]byte(answer(t, "tree", name, "-o", "json")), &seen); err != nil || len(seen) != 1 {
+			t.Fatalf("%+v, %v", seen, err)
+		}
+		return slices.ContainsFunc(seen[0].Children, func(p process) bool { return p.Comm == comm && p.Visitor && p.Via == via })
+	})
 }
