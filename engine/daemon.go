@@ -20,24 +20,34 @@ type Daemon struct {
 }
 
 // Daemons are the processes of a user that execute a program of this name, in
-// the caller's own pid namespace and with its root file system.
+// the caller's own pid namespace, or one that the user's RootlessKit has made, and
+// with the caller's root file system.
 //
 // A20 (docs/threat-model.md): what is in a container may call itself anything,
 // and may share the host's pid namespace; it has another root.
 func (h *Host) Daemons(ctx context.Context, name string, uid uint32) ([]Daemon, error) {
-	return h.AnyDaemons(ctx, uid, func([]string) bool { return true }, name)
+	return h.AnyDaemons(ctx, uid, nil, name)
 }
 
 // AnyDaemons is Daemons for programs of several names, with one look at all. Of those
-// whose command line is not to be kept nothing more is asked.
+// whose command line is not to be kept nothing more is asked; nil keeps all.
 func (h *Host) AnyDaemons(ctx context.Context, uid uint32, keep func(args []string) bool, names ...string) ([]Daemon, error) {
+	kits := h.kits(ctx, uid)
+	on := func(t procfs.Task) bool {
+		return len(t.NSpid) == 1 || slices.ContainsFunc(kits, func(k kit) bool { return k.has(t) })
+	}
+	return h.daemonsOn(ctx, uid, on, keep, names...)
+}
+
+// daemonsOn is AnyDaemons for those processes that are on the host.
+func (h *Host) daemonsOn(ctx context.Context, uid uint32, on func(procfs.Task) bool, keep func(args []string) bool, names ...string) ([]Daemon, error) {
 	tasks, err := h.named(ctx, names)
 	if err != nil {
 		return nil, err
 	}
 	var all []Daemon
 	for _, t := range tasks {
-		if len(t.NSpid) != 1 || t.UID != uid || t.Kthread || t.Comm == "" {
+		if t.UID != uid || t.Kthread || t.Comm == "" || !on(t) {
 			continue
 		}
 		begins := func(name string) bool { return strings.HasPrefix(name, t.Comm) } // a comm has 15 bytes at most
@@ -46,7 +56,7 @@ func (h *Host) AnyDaemons(ctx context.Context, uid uint32, keep func(args []stri
 		}
 		args := procfs.Strings([]byte(t.Cmdline))
 		called := func(name string) bool { return begins(name) && filepath.Base(args[0]) == name }
-		if len(args) > 0 && slices.ContainsFunc(names, called) && keep(args) && h.sameRoot(t.PID) {
+		if len(args) > 0 && slices.ContainsFunc(names, called) && (keep == nil || keep(args)) && h.sameRoot(t.PID) {
 			all = append(all, Daemon{t.PID, t.UID, args})
 		}
 	}

@@ -32,6 +32,8 @@ type Host struct {
 	// incomplete tells why tasks are not all.
 	incomplete error
 
+	kitted sync.Map // kits by user
+
 	looked sync.Once
 	mounts []procfs.Mount
 	remote sync.Map // points of mounts that were told
@@ -99,18 +101,32 @@ func (h *Host) Init(f Facts) (Init, error) {
 		return Init{}, errUnsure
 	}
 	t, ok := h.task(f.PID)
-	if !ok || f.Start != 0 && t.Start != f.Start || f.Parent != 0 && t.Parent != f.Parent {
-		return Init{}, fs.ErrNotExist
+	err := fs.ErrNotExist
+	if ok {
+		err = h.fits(t, f)
 	}
-	if f.Cgroup != "" && !h.inCgroup(f.PID, f.Cgroup) {
-		return Init{}, fs.ErrNotExist
+	if err == nil {
+		return initFrom(t), nil
 	}
 	if f.Owner != 0 {
-		if err := h.ownedBy(f.PID, f.Owner); err != nil {
-			return Init{}, err
+		for _, t := range h.inKits(f.Owner, f.PID) {
+			if h.fits(t, f) == nil {
+				return initFrom(t), nil
+			}
 		}
 	}
-	return initFrom(t), nil
+	return Init{}, err
+}
+
+// fits tells whether the facts are true of a process that has the number.
+func (h *Host) fits(t procfs.Task, f Facts) error {
+	switch {
+	case f.Start != 0 && t.Start != f.Start, f.Parent != 0 && t.Parent != f.Parent, f.Cgroup != "" && !h.inCgroup(t.PID, f.Cgroup):
+		return fs.ErrNotExist
+	case f.Owner != 0:
+		return h.ownedBy(t.PID, f.Owner)
+	}
+	return nil
 }
 
 func initFrom(t procfs.Task) Init {

@@ -34,8 +34,8 @@ func DockerUserNS() *Engine {
 }
 
 // DockerRootless is a user's dockerd, as dockerd-rootless.sh starts it, without a
-// network.
-func DockerRootless() *Engine {
+// network; flags are more of RootlessKit's.
+func DockerRootless(flags ...string) *Engine {
 	client := []string{"docker", "-H", "unix://" + userRun + "/docker.sock"}
 	e := dockerBy("docker-rootless", func(ctx context.Context, h *Host) error {
 		if err := h.addUser(); err != nil {
@@ -43,7 +43,7 @@ func DockerRootless() *Engine {
 		}
 		kit := []string{"rootlesskit", "--net=host", "--copy-up=/etc", "--copy-up=/run", "--propagation=rslave"}
 		// What is in the way belongs to the machine's own.
-		start := append(kit, "sh", "-c", `rm -f /run/docker /run/containerd /run/xtables.lock; exec "$@"`, "sh")
+		start := append(append(kit, flags...), "sh", "-c", `rm -f /run/docker /run/containerd /run/xtables.lock; exec "$@"`, "sh")
 		return h.daemon(ctx, h.As(append(append(start, dockerd...), "--rootless")...), append(client, "version")...)
 	}, client...)
 	e.User = &User{userID, userID}

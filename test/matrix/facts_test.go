@@ -41,12 +41,16 @@ func stored(supervisor string) []told {
 	}
 }
 
+// far makes a container in a storage that only its conmon tells of.
+const far = `p="podman --root=/lab/far --runroot=/run/far --storage-driver=vfs" && $p load -q -i /lab/busybox.tar &&
+$p run -d --pull=never --name far lab/busybox sleep 100000`
+
 // facts are the containers of each engine.
 func facts() map[string][]told {
 	const shim = "containerd-shim"
 	return map[string][]told{
 		"docker": stored(shim), "docker-userns": stored(shim), "docker-rootless": stored(shim),
-		"podman": stored("conmon"), "podman-rootless": stored("conmon"),
+		"podman": append(stored("conmon"), told{name: "far", host: shell(far), want: "running no SIGTERM no-end conmon"}), "podman-rootless": stored("conmon"),
 		"lxc": {
 			{name: "on", want: "running reboots no-end lxc monitor"},
 			{name: "off", stop: true, want: "stopped reboots no-end nobody"},
@@ -130,6 +134,36 @@ func TestDockerHost(t *testing.T) {
 	}
 	if out, err := pid("DOCKER_HOST=unix:///nothing.sock"); err == nil {
 		t.Errorf("no socket: %q", out)
+	}
+}
+
+// TestDockerPIDNS: a user's daemon in a pid namespace of its own counts processes
+// as that does; its containers are found all the same, and are not said to have
+// ended.
+func TestDockerPIDNS(t *testing.T) {
+	testutil.RequireRoot(t)
+	testutil.NoLeaks(t)
+	host := open(t, lab.DockerRootless("--pidns"), build(t))
+	_, _ = host.Run(t.Context(), "named", lab.Busybox(t), lab.Options{}) // whose number is not the host's
+	k := &known{target: &target{host: host}, full: "docker@lab:named"}
+	rows := k.list(t, called(k.full), "-a")
+	if len(rows) != 1 || rows[0].State != "running" || len(rows[0].Init.Pids) != 3 {
+		t.Fatalf("%+v", rows)
+	}
+	pid, row := rows[0].Init.Pid, rows[0]
+	for _, name := range []string{k.full, "runc@lab:" + row.ID} {
+		if found, err := k.leadsTo(t, name); err != nil || found != pid {
+			t.Errorf("%s leads to %d, %v, not to %d", name, found, err, pid)
+		}
+	}
+	if out, err := host.Do(t.Context(), outband, "enter", k.full, "--", "cat", "/proc/1/comm"); err != nil || out != "sleep\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	if out, err := host.Do(t.Context(), "docker", "-H", "unix:///run/user/1001/docker.sock", "stop", "-t", "0", "named"); err != nil {
+		t.Fatal(out, err)
+	}
+	if rows := k.list(t, called(k.full), "-a"); len(rows) != 1 || rows[0].State != "stopped" {
+		t.Errorf("after its end: %+v", rows)
 	}
 }
 
