@@ -3,6 +3,8 @@
 package outband
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -63,5 +65,37 @@ func TestContainerInOwnPIDNamespace(t *testing.T) {
 	defer target.Close()
 	if got, _ := target.Container(t.Context()); got.FullName() != fmt.Sprintf("pid:%d", c.Pid()) || got.Engine != engine.Bare {
 		t.Errorf("%+v", got)
+	}
+}
+
+// broken is an engine that cannot be asked.
+type broken struct{}
+
+var errUnasked = errors.New("broken")
+
+func (broken) Name() string { return "broken" }
+
+func (broken) List(context.Context, *engine.Host) ([]engine.Container, error) { return nil, errUnasked }
+
+// That an engine may have a name for a target that has none is told.
+func TestInspectDoubt(t *testing.T) {
+	testutil.NoLeaks(t)
+	c := testutil.Throwaway(t, throwaway.Spec{})
+	target, err := OpenIn(t.Context(), fmt.Sprint(c.Pid()), t.TempDir(), broken{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	facts, err := target.Inspect()
+	if err != nil || facts.Engine != engine.Bare || !errors.Is(facts.Doubt, errUnasked) {
+		t.Errorf("%+v, %v", facts, err)
+	}
+	forget, err := engine.Announce(target.runDir, "shown", c.Pid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer forget()
+	if facts, err := target.Inspect(); err != nil || facts.Engine != "demo" || facts.Doubt != nil {
+		t.Errorf("%+v, %v", facts, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/outband/outband/engine"
 	"github.com/outband/outband/internal/cgroup"
 	"github.com/outband/outband/internal/confine"
 	"github.com/outband/outband/internal/inits"
@@ -31,6 +32,9 @@ type Facts struct {
 	// Of a process that was asked for; nil otherwise.
 	Process *ComparedFacts `json:"process,omitempty"`
 	Differs *[]Difference  `json:"differs,omitempty"`
+	// Doubt says why an engine may have a name for it after all where Engine is
+	// "bare": some could not be asked (*engine.Error). Else it is nil.
+	Doubt error `json:"-"`
 }
 
 // ProcessFacts say which process it is.
@@ -104,13 +108,16 @@ type Difference struct {
 //
 // Errors: ErrGone.
 func (t *Target) Inspect() (*Facts, error) {
-	c, _ := t.Container(context.Background()) // it has deadlines of its own
+	c, doubt := t.Container(context.Background()) // it has deadlines of its own
+	if c.Engine != engine.Bare {
+		doubt = nil
+	}
 	init := processFacts(t.init, t.status)
 	init.Kind, _ = inits.Kind(t.init.Dir)
 	return &Facts{
 		Name: c.Name, Engine: c.Engine, User: c.User, Init: init, State: t.runState(),
 		Namespaces: inodes(t.namespaces), Shared: t.shared(),
-		Confinement: t.confinement(t.state, t.groups),
+		Confinement: t.confinement(t.state, t.groups), Doubt: doubt,
 	}, t.Alive()
 }
 

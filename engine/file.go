@@ -121,7 +121,11 @@ func (h *Host) open(path string, owner uint32, kind uint32) (*os.File, error) {
 	if st.Mode&unix.S_IFMT != kind || !ours || st.Mode&0o022 != 0 {
 		return nil, &fs.PathError{Op: "trust", Path: path, Err: fs.ErrPermission}
 	}
-	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+		failed.Path = path // what people know
+	}
+	return f, err
 }
 
 // RemoteError is state that was not looked at: the file system that it is on asks

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/outband/outband/internal/procfs"
@@ -31,10 +32,17 @@ type Error struct {
 	Err    error
 }
 
-func (e *Error) Error() string { return e.Engine + ": " + e.Op + ": " + e.Err.Error() }
+func (e *Error) Error() string { return e.Engine + ": " + e.Op + ": " + oneLine{e.Err}.Error() }
 
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
+
+// oneLine is several errors that stand in one line.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "; ") }
+
+func (e oneLine) Unwrap() error { return e.error }
 
 // ErrDeadline is an engine's state that could not be read in time.
 var ErrDeadline = errors.New("no answer in time")

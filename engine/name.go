@@ -68,13 +68,13 @@ func (h *Host) initNamed(ctx context.Context, engines []Engine, prefix, rest, na
 	found := match(merge(lists), prefix, rest)
 	switch {
 	case len(found) == 0 && failed != nil:
-		return Init{}, fmt.Errorf("%w: %w", notFound("container", name), failed)
+		return Init{}, fmt.Errorf("%w: %w", notFound("container", name), oneLine{failed})
 	case len(found) == 0:
 		return Init{}, notFound("container", name)
 	case len(found) > 1:
 		return Init{}, ambiguous(name, found)
 	case found[0].Init.PID == 0 && errors.Is(failed, procfs.ErrIncomplete):
-		return Init{}, fmt.Errorf("container %s: whether it runs is not known: %w", safetext.Escape(found[0].FullName()), failed)
+		return Init{}, fmt.Errorf("container %s: whether it runs is not known: %w", safetext.Escape(found[0].FullName()), oneLine{failed})
 	case found[0].Init.PID == 0:
 		return Init{}, &NotRunningError{found[0]}
 	}

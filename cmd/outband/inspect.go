@@ -68,6 +68,7 @@ func (p *program) inspect(w io.Writer, name string, pid int, asJSON bool) error 
 	if err != nil {
 		return err
 	}
+	p.doubt(facts.Doubt)
 	if asJSON {
 		b, err := safetext.Marshal(facts)
 		if err == nil {

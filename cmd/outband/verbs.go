@@ -162,15 +162,21 @@ func (p *program) named(ctx context.Context, ask func(*pidtree.Tree, []engine.En
 		p.say("note: processes whose container only root may know: %d; there may be more names and visitors", n)
 	}
 	err = ask(tree, append([]engine.Engine{engine.Demo(p.runDir)}, engines()...))
-	if err != nil {
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			p.say("note: %s", line)
-		}
-	}
+	p.doubt(err)
 	if err := tree.Explain(p.sessionNumbers); err != nil {
 		p.say("note: %v", err)
 	}
 	return tree, err
+}
+
+// doubt tells of engines that could not be asked.
+func (p *program) doubt(err error) {
+	if err == nil {
+		return
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		p.say("note: %s", line)
+	}
 }
 
 // sessionNumbers are the numbers of the commands of all sessions that live.
