@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/outband/outband/test/lab"
@@ -27,7 +28,7 @@ func beside() []struct {
 
 // showAll starts a container of each engine on one host, and shows what the
 // program at path says of them.
-func showAll(ctx context.Context, path string) (err error) {
+func showAll(ctx context.Context, w io.Writer, path string) (err error) {
 	program, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -61,7 +62,7 @@ func showAll(ctx context.Context, path string) (err error) {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("$ %s\n%s\n", line, out)
+		fmt.Fprintf(w, "$ %s\n%s\n", line, out)
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string) error {
 		list()
 		return nil
 	case len(args) == 2 && args[0] == "all":
-		return showAll(ctx, args[1])
+		return showAll(ctx, os.Stdout, args[1])
 	case len(args) == 2 && args[0] == "run":
 		return runOne(ctx, args[1], "busybox")
 	case len(args) == 3 && args[0] == "run":
