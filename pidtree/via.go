@@ -46,13 +46,14 @@ func (t *Tree) Explain(sessions func() [][]int) error {
 	return nil
 }
 
-// exeOf is the name of the program that a process executes.
+// exeOf is the name of the program that a process executes. A launcher may have
+// made a copy of itself in memory first, which no container can write to.
 func exeOf(proc *procfs.FS, pid int) string {
 	exe, err := proc.Readlink(pid, "exe")
 	if err != nil { // not the reader's to know, or gone
 		return ""
 	}
-	return path.Base(strings.TrimSuffix(exe, " (deleted)"))
+	return strings.TrimPrefix(path.Base(strings.TrimSuffix(exe, " (deleted)")), "memfd:")
 }
 
 func (t *Tree) explain(sessions [][]int, exe func(pid int) string, groups func(pid int) []procfs.Group) {
@@ -79,13 +80,23 @@ func (t *Tree) explain(sessions [][]int, exe func(pid int) string, groups func(p
 		case slices.ContainsFunc(sessions, func(pids []int) bool { return slices.Equal(pids, p.PIDs) }), cgroup.InSession(groups(p.PID())):
 			p.Via = "outband"
 		case parent >= 0 && t.Processes[parent].Level() < p.Level():
-			p.Via = launched(exe(t.Processes[parent].PID()), names[p.PIDNS])
+			p.Via = launched(program(&t.Processes[parent], exe), names[p.PIDNS])
 		}
 		return p.Via
 	}
 	for i := range t.Processes {
 		via(i)
 	}
+}
+
+// program is the name of what a process executes; its own word for it where that is
+// in a mount of its own, as crun's is, and has no path.
+func program(p *Process, exe func(pid int) string) string {
+	name := exe(p.PID())
+	if name == "/" && p.Level() == 0 {
+		return p.Comm
+	}
+	return name
 }
 
 // launched says what let in a process whose parent executes exe, into a container

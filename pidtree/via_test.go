@@ -21,6 +21,7 @@ import (
 func TestExplain(t *testing.T) {
 	for _, test := range []struct {
 		name, exe, container, group string
+		comm                        string
 		session                     []int
 		want                        map[int]string
 	}{
@@ -30,13 +31,15 @@ func TestExplain(t *testing.T) {
 		{name: "a user's podman", exe: "conmon", container: "podman@joe:web", want: map[int]string{30: "podman exec"}},
 		{name: "a pod", exe: "containerd-shim-runc-v2", container: "pod:a/b/c", want: map[int]string{30: "containerd exec"}},
 		{name: "runc by hand", exe: "runc", container: "docker:web", want: map[int]string{30: "runc exec"}},
+		{name: "a name alone", exe: "sh", comm: "crun", want: map[int]string{30: ""}},
+		{name: "a program without a path", exe: "/", comm: "crun", want: map[int]string{30: "crun exec", 31: "crun exec"}},
 		{name: "a session's cgroup", exe: "nsenter", group: "/web/outband-0123456789/x", want: map[int]string{30: "outband", 31: "outband", 35: "outband"}},
 		{name: "a record", exe: "sh", session: []int{30, 5}, want: map[int]string{30: "outband", 31: "outband", 35: ""}},
 		{name: "another's record", exe: "sh", session: []int{30, 6}, want: map[int]string{30: "", 31: ""}},
 		{name: "no name of a launcher", exe: "nsenter\x1b", want: map[int]string{30: ""}},
 	} {
 		tree := newTree(shape(), false)
-		tree.Find(20).Container = test.container
+		tree.Find(20).Container, tree.Find(10).Comm = test.container, test.comm
 		tree.explain([][]int{test.session}, func(pid int) string {
 			if pid != 10 && pid != 1 && pid != 30 && pid != 21 && pid != 92 {
 				t.Errorf("%s: what %d executes is asked for", test.name, pid)

@@ -4,7 +4,9 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"strconv"
 )
 
@@ -77,6 +79,40 @@ func runBubblewrap(ctx context.Context, h *Host, name string, image *Image, o Op
 // allowAll is a program of one instruction, BPF_RET SECCOMP_RET_ALLOW, in the
 // byte order of the machines that there are engines for.
 var allowAll = []byte{0x06, 0, 0, 0, 0, 0, 0xff, 0x7f}
+
+// Firejail is root's firejail without a profile: its own process is the first of
+// the pid namespace. It makes files and mounts in /run/firejail that stay.
+func Firejail() *Engine {
+	return &Engine{
+		Name: "firejail", Needs: []Program{{"firejail", "firejail"}}, version: []string{"firejail", "--version"},
+		setup: func(_ context.Context, h *Host) error {
+			return errors.Join(h.write("/etc/firejail/firejail.config", "chroot yes\n", 0o644), h.write("/lab/kthread", "kthreadd\n", 0o644))
+		},
+		run: runFirejail,
+	}
+}
+
+func runFirejail(ctx context.Context, h *Host, name string, image *Image, o Options) (int, error) {
+	if o.NoMkdir || o.Filters != 0 {
+		return 0, ErrNotOffered
+	}
+	root := "/lab/" + name
+	if err := image.unpack(h.Path(root)); err != nil {
+		return 0, err
+	}
+	for _, dir := range []string{"/dev", "/etc", "/proc", "/run", "/sys", "/tmp", "/var/tmp"} { // it wants these
+		if err := os.MkdirAll(h.Path(root+dir), 0o755); err != nil {
+			return 0, err
+		}
+	}
+	// Where it sees no process of the kernel's it takes itself for contained
+	// already, and only executes the command.
+	const start = `mount --bind /lab/kthread /proc/1/comm && exec "$@"`
+	args := append([]string{"unshare", "--mount", "sh", "-c", start, "sh", "firejail", "--noprofile", "--quiet", "--chroot=" + root}, o.Extra...)
+	cmd := h.Command(append(args, o.args(image)...)...)
+	cmd.Env = []string{"PATH=/bin:/sbin:/usr/bin"}
+	return h.background(ctx, cmd)
+}
 
 // Unshare is unshare(1) and a chroot: namespaces and nothing else.
 func Unshare() *Engine {

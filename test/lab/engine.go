@@ -101,7 +101,7 @@ func (o Options) args(image *Image) []string {
 func Engines() []*Engine {
 	return []*Engine{
 		RunC(), Crun(), Docker(), DockerUserNS(), DockerRootless(), Containerd(), CRI(), Podman(), PodmanRootless(), LXC(), LXCRootless(), Nspawn(),
-		Bubblewrap(), BubblewrapRootless(), Unshare(), UnshareRootless(),
+		Bubblewrap(), BubblewrapRootless(), Firejail(), Unshare(), UnshareRootless(),
 	}
 }
 

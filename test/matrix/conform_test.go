@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -39,6 +38,7 @@ type known struct {
 // lsRow is a container as ls -o json has it.
 type lsRow struct {
 	Name, Engine, User, ID, State string
+	Visitors                      int
 	Init                          *struct {
 		Pid  int
 		Pids []int
@@ -102,7 +102,7 @@ type facet struct {
 func facets() []facet {
 	return []facet{
 		{"running", facetRunning}, {"one row", facetOneRow}, {"id", facetID}, {"long names", facetLong}, {"forged", facetForged},
-		{"same name", facetSameName}, {"paused", facetPaused}, {"stopped", facetStopped},
+		{"same name", facetSameName}, {"visitor", facetVisitor}, {"paused", facetPaused}, {"stopped", facetStopped},
 	}
 }
 
@@ -226,49 +226,6 @@ func facetLong(t *testing.T, c *known) string {
 		if r.Code == 0 || !strings.Contains(r.Err, "longer than 255 bytes") || len(r.Err) > 1000 || r.Out != "" {
 			t.Errorf("%q: code %d, %d bytes: %.200s", prefix, r.Code, len(r.Err), r.Err)
 		}
-	}
-	return yes
-}
-
-// forge makes a container look like another, as far as its own root can, and
-// further: it runs in cgroups that are called as the other's.
-const forge = `#!/bin/sh
-hostname named; printf named >/proc/1/comm
-while :; do sleep 1000; done`
-
-// facetForged: a container has the host name, the arguments and the end of the
-// cgroups' names of another, whose name leads to no other all the same (A20).
-func facetForged(t *testing.T, c *known) string {
-	image := *lab.Busybox(t)
-	image.Name, image.Files = "forge", append(slices.Clone(image.Files), lab.File{Path: "forge", Mode: 0o755, Data: []byte(forge)})
-	forger, err := c.host.Run(t.Context(), "forger", &image, lab.Options{
-		Args: []string{"sh", "/forge", "named", "--name=named", "-n", "named", "-c", c.row.ID, "-M", "named"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &target{Container: forger, host: c.host}
-	for hierarchy, path := range c.cgroups(c.HostPid) {
-		own := strings.TrimPrefix(f.cgroups(forger.HostPid)[hierarchy], c.host.Group)
-		const move = `for d in "/sys/fs/cgroup/$0$1" "/sys/fs/cgroup$1"; do
-	! test -e "$d/cgroup.procs" || { mkdir -p "$d/$2" && echo "$3" >"$d/$2/cgroup.procs"; }
-done`
-		leaf := filepath.Base(path)
-		_, _ = c.host.Do(t.Context(), "sh", "-c", move, strings.TrimPrefix(hierarchy, "name="), own, leaf, fmt.Sprint(forger.HostPid)) // where it can
-	}
-	if rows := c.list(t, called(c.full)); len(rows) != 1 || rows[0].Init.Pid != c.HostPid {
-		t.Errorf("%+v", rows)
-	}
-	for _, name := range []string{c.full, "named", "forger"} {
-		pid, err := c.leadsTo(t, name)
-		if name == "forger" && pid == c.HostPid || name != "forger" && pid == forger.HostPid {
-			t.Errorf("%s leads to %d, %v", name, pid, err)
-		}
-		if name == c.full && err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if err := forger.Remove(t.Context()); err != nil && !errors.Is(err, lab.ErrNotOffered) {
-		t.Error(err)
 	}
 	return yes
 }

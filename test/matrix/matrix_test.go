@@ -10,20 +10,18 @@ import (
 	"errors"
 	"flag"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/outband/outband/internal/testutil"
+	"github.com/outband/outband/test/cve/rig"
 	"github.com/outband/outband/test/lab"
 )
 
 var update = flag.Bool("update", false, "write docs/matrix.md")
 
 const (
-	// buildTime bounds the build of the program, commandTime one use of it.
-	buildTime   = 5 * time.Minute
+	// commandTime bounds one use of the program.
 	commandTime = 20 * time.Second
 	// settleTime is how long what is on its way out may take.
 	settleTime = 5 * time.Second
@@ -33,26 +31,16 @@ const (
 
 func TestMain(m *testing.M) {
 	lab.Main(os.Args)
-	testutil.Main(m)
+	rig.Main(m, nil)
 }
 
 // outband is where the program is on each host.
 const outband = "/usr/local/bin/outband"
 
-// build builds the program, static.
-func build(t *testing.T) []byte {
+// build builds the program, static, with changes where it is to be worse.
+func build(t *testing.T, changes ...rig.Change) []byte {
 	t.Helper()
-	tool := testutil.RequireCommand(t, "go", "golang")
-	path := filepath.Join(t.TempDir(), "outband")
-	ctx, cancel := context.WithTimeout(t.Context(), buildTime)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, tool, "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./cmd/outband")
-	cmd.Dir = "../.."
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, said)
-	}
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(rig.Build(t, changes...).Path)
 	if err != nil {
 		t.Fatal(err)
 	}
