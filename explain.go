@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband/internal/forkexec"
-	"github.com/outband/outband/internal/sys"
 )
 
 // explain turns what happened on the way in into this package's errors.
@@ -70,7 +69,7 @@ const dyingTime = 200 * time.Millisecond
 
 // killed is a process on the way in that was killed.
 func killed(c *Cmd, e *StepError) error {
-	if sys.Await(time.Now().Add(dyingTime), c.target.init.Pidfd, nil) {
+	if c.target.dying() {
 		return ErrGone
 	}
 	return withHint(e, "its memory limit may be exhausted: --cgroup none stays outside of it")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/internal/share"
 )
 
 // Engine is a container manager, asked from the outside: its adapter reads what
@@ -79,9 +80,7 @@ func Names(ctx context.Context, engines []Engine) ([]Container, error) {
 func (h *Host) List(ctx context.Context, engines []Engine) ([]Container, error) {
 	lists, err := h.ask(ctx, engines)
 	all := merge(lists)
-	for i := range all {
-		h.observe(&all[i])
-	}
+	share.Each(len(all), func() func(int) { return func(i int) { h.observe(&all[i]) } })
 	slices.SortStableFunc(all, compare)
 	return all, err
 }

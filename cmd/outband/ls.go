@@ -21,6 +21,7 @@ import (
 	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/registry"
 	"github.com/outband/outband/internal/safetext"
+	"github.com/outband/outband/internal/share"
 	"github.com/outband/outband/ns"
 	"github.com/outband/outband/pidtree"
 )
@@ -132,14 +133,10 @@ func (p *program) ls(ctx context.Context, w io.Writer, f *lsFlags) error {
 	defer proc.Close()
 	l := newLister(proc, tree)
 	l.frozen = p.frozen(l)
-	rows := make([]listed, 0, len(containers))
-	for i := range containers {
-		c := &containers[i]
-		if (f.all || c.Init.PID != 0) && (f.engine == "" || c.Engine == f.engine) {
-			rows = append(rows, l.row(c))
-		}
-	}
-	return printList(w, rows, f.output)
+	shown := slices.DeleteFunc(containers, func(c engine.Container) bool {
+		return !f.all && c.Init.PID == 0 || f.engine != "" && c.Engine != f.engine
+	})
+	return printList(w, l.rows(shown), f.output)
 }
 
 // engineNames are the names that engines' containers begin with.
@@ -189,6 +186,17 @@ func newLister(proc *procfs.FS, tree *pidtree.Tree) *lister {
 		l.boot = time.Now().Add(-time.Duration(up.Nano()))
 	}
 	return l
+}
+
+// rows are the rows of containers.
+func (l *lister) rows(containers []engine.Container) []listed {
+	rows := make([]listed, len(containers))
+	share.Each(len(containers), func() func(int) {
+		own := *l
+		own.still, own.text = map[string]bool{}, make([]byte, procfs.CgroupSize)
+		return func(i int) { rows[i] = own.row(&containers[i]) }
+	})
+	return rows
 }
 
 func (l *lister) row(c *engine.Container) listed {
