@@ -89,6 +89,7 @@ func (c *Command) ask() error {
 	h.last++
 	c.id = h.last
 	h.calls[c.id] = c
+	h.begun = append(h.begun, c)
 	h.mu.Unlock()
 	order := order{ID: c.id, Args: c.Args, Env: c.Env, Dir: c.Dir, User: c.User}
 	if err := send(h.link, order, stdin, c.out, c.err); err != nil {

@@ -49,6 +49,7 @@ type machine struct {
 	mu     sync.Mutex
 	last   int
 	calls  map[int]*Command // by the id of the order
+	begun  []*Command       // all, for their files
 	loaded map[string]bool  // images by the names of their engine and their own
 	// parents are what background has started, by the container's first process.
 	parents map[int]*Command
@@ -272,5 +273,11 @@ func (h *Host) close() error {
 	}
 	h.link.Close()
 	h.log.Close()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.begun { // nobody has waited for some
+		c.out.Close()
+		c.err.Close()
+	}
 	return err
 }

@@ -34,8 +34,7 @@ func TestLXD(t *testing.T) {
 
 // test looks at containers of the same name in two projects.
 func (m manager) test(t *testing.T) {
-	service(t, m.service)
-	call(t, m.ready...)
+	m.start(t)
 	if _, err := try(t, m.client, "storage", "show", "default"); err != nil {
 		call(t, m.client, "storage", "create", "default", "dir")
 	}
@@ -59,6 +58,20 @@ func (m manager) test(t *testing.T) {
 		checkStopped(t, other)
 		checkNamed(t, plain, pid)
 	})
+}
+
+// start starts the daemon, which may take longer than one call may.
+func (m manager) start(t *testing.T) {
+	t.Helper()
+	call(t, "systemctl", "start", "--no-block", m.service)
+	_, err := try(t, m.ready...)
+	for tries := 1; err != nil && tries < 3; tries++ {
+		_, err = try(t, m.ready...)
+	}
+	if err != nil {
+		log, _ := try(t, "journalctl", "-b", "-n", "30", "--no-pager", "-u", m.service)
+		t.Fatalf("%v\n%s", err, log)
+	}
 }
 
 // run starts a container that ends with the test, and returns its first process.
