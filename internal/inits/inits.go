@@ -33,7 +33,7 @@ const (
 // Row is an init.
 type Row struct {
 	Kind string
-	// Exe are patterns (path.Match) of the base name of what it executes.
+	// Exe are base names of what it executes; "*" at the end stands for anything.
 	Exe []string
 	// Applet is by which of its names a program of many is called; "": any.
 	Applet []string
@@ -157,12 +157,21 @@ var table = sync.OnceValue(Table)
 // candidates are the rows for a program.
 func candidates(exe string) (rows []Row) {
 	name := base(exe)
-	for _, r := range table() {
-		if slices.ContainsFunc(r.Exe, func(pattern string) bool { ok, _ := path.Match(pattern, name); return ok }) {
-			rows = append(rows, r)
+	all := table()
+	for i := range all {
+		if slices.ContainsFunc(all[i].Exe, func(pattern string) bool { return fits(pattern, name) }) {
+			rows = append(rows, all[i])
 		}
 	}
 	return rows
+}
+
+// fits tells whether a name is a pattern, or begins with what stands before its "*".
+func fits(pattern, name string) bool {
+	if begin, some := strings.CutSuffix(pattern, "*"); some {
+		return strings.HasPrefix(name, begin)
+	}
+	return name == pattern
 }
 
 // Identify returns the row of an init, and in words what tells that it is this
