@@ -202,14 +202,14 @@ func (b *builder) writeFIFO(t *Telling, held, others []identity, stat word) {
 	found, elsewhere, alone, file, n := b.label(), b.label(), b.label(), b.variable(noFD), b.variable(0)
 	this := identity{b.variable(0), b.variable(0)}
 	b.identify(stat, this)
+	b.ifAmong(this, held, found)
+	b.emit(StepTell, opFail, []word{num(-int(ErrNotHeld))})
+	b.place(found)
 	b.ifAmong(this, others, elsewhere)
 	b.jump(alone)
 	b.place(elsewhere)
 	b.emit(StepTell, opFail, []word{num(-int(ErrElsewhere))})
 	b.place(alone)
-	b.ifAmong(this, held, found)
-	b.emit(StepTell, opFail, []word{num(-int(ErrNotHeld))})
-	b.place(found)
 	b.call(StepTell, unix.SYS_OPENAT, num(readProc), b.text("self/fd/"+itoa(readLink)),
 		num(unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC), num(0)).into(file)
 	b.call(StepTell, unix.SYS_WRITE, file.value(), b.text(t.Record), num(len(t.Record))).into(n)
