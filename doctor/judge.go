@@ -108,6 +108,10 @@ func (r *Report) judgeProcesses() {
 	if n := len(p.Stopped); n > 0 && (r.Init == nil || n > 1 || p.Stopped[0].PIDs[0] != r.Init.PID) {
 		r.find(Note, "processes", "", "%s stopped: %s", count(n, "process is", "processes are"), some(p.Stopped, Process.name))
 	}
+	if n := len(p.Frozen); n > 0 {
+		r.find(Note, "processes", "", "%s frozen: %s", count(n, "process is", "processes are"),
+			some(p.Frozen, func(w Process) string { return w.name() + " by cgroup " + w.Cgroup }))
+	}
 }
 
 // judgeZombies tells who should have reaped.

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/outband/outband/internal/cgroup"
 	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/sys"
 )
@@ -44,7 +45,7 @@ func processes(ctx context.Context, p *patient) func(*Report) {
 	if err != nil {
 		return func(r *Report) { r.unseen("processes", "%v", err) }
 	}
-	found, hidden := &Processes{Count: len(f.members)}, false
+	found, hidden, froze := &Processes{Count: len(f.members)}, false, p.freezers()
 	for _, m := range p.stuck(ctx, f) {
 		switch m.State {
 		case 'Z':
@@ -55,7 +56,9 @@ func processes(ctx context.Context, p *patient) func(*Report) {
 			if hidden = p.still; hidden { // in version 1 of cgroups all of them look so
 				continue
 			}
-			if w := p.waits(m, len(found.Waiting) < maxDetails); !frozenIn(w.Wait) {
+			if group := froze(m); group != "" {
+				found.Frozen = append(found.Frozen, Process{PIDs: m.NSpid, Comm: m.Comm, Parent: m.Parent, Cgroup: group})
+			} else if w := p.waits(m, len(found.Waiting) < maxDetails); !frozenIn(w.Wait) {
 				found.Waiting = append(found.Waiting, w)
 			}
 		}
@@ -94,6 +97,38 @@ func (p *patient) stuck(ctx context.Context, f *family) (list []*procfs.Task) {
 		}
 	}
 	return list
+}
+
+// freezers tells of processes which group keeps them frozen, "" for none: one below
+// init's, or beside it (A28, docs/threat-model.md).
+func (p *patient) freezers() func(*procfs.Task) string {
+	proc := p.target.Proc()
+	self, err := proc.Self()
+	if err != nil {
+		return func(*procfs.Task) string { return "" }
+	}
+	defer self.Close()
+	own, err := self.Groups()
+	known := map[string]string{} // by all groups of a process: those of many are the same
+	return func(m *procfs.Task) string {
+		dir, gone := proc.Process(m.PID)
+		if err != nil || gone != nil {
+			return ""
+		}
+		defer dir.Close()
+		groups, err := dir.Groups()
+		if err != nil {
+			return ""
+		}
+		key := fmt.Sprint(groups)
+		if _, ok := known[key]; !ok {
+			known[key] = ""
+			if found := cgroup.Frozen(groups, own, p.mounts); len(found) > 0 {
+				known[key] = found[0].Path
+			}
+		}
+		return known[key]
+	}
 }
 
 // waits says what a process waits for. All of it may be hidden from the reader.

@@ -80,6 +80,7 @@ type Process struct {
 	Parent  int    `json:"parent"`  // of PIDs[0]
 	Wait    string `json:"wait"`    // the kernel's function that it waits in; "" where that cannot be read
 	Syscall string `json:"syscall"` // what it asked for
+	Cgroup  string `json:"cgroup"`  // of what is frozen: the one that keeps it so
 }
 
 // Processes are those of a container. Those in a container inside of it count
@@ -89,6 +90,7 @@ type Processes struct {
 	Zombies []Process `json:"zombies"` // ended, and not reaped for as long as was looked
 	Waiting []Process `json:"waiting"` // in a wait that no signal ends, for as long as was looked
 	Stopped []Process `json:"stopped"` // by a signal or a debugger
+	Frozen  []Process `json:"frozen"`  // by a cgroup of version 1 that init is not in
 }
 
 // Limit is what a container may have of something, and has.

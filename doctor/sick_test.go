@@ -56,6 +56,15 @@ func sicknesses() map[string]func() error {
 			defer unix.Close(fd)
 			return errors.Join(unix.FsconfigSetFlag(fd, "ro"), unix.FsconfigReconfigure(fd))
 		},
+		"child": func() error { // that sleeps
+			cmd := exec.Command("/bin/outband", sickJob, "nothing")
+			out, err := cmd.StdoutPipe()
+			if err = errors.Join(err, cmd.Start()); err != nil {
+				return err
+			}
+			_, err = bufio.NewReader(out).ReadString('\n')
+			return err
+		},
 		"zombie": func() error {
 			cmd := exec.Command("/bin/true")
 			if err := cmd.Start(); err != nil {

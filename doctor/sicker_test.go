@@ -258,6 +258,48 @@ func TestFrozen(t *testing.T) {
 	}
 }
 
+// TestFrozenChild: a process in a frozen group of version 1 below init's looks as
+// one does that waits in the kernel, and is not told to be that.
+func TestFrozenChild(t *testing.T) {
+	testutil.RequireRoot(t)
+	const root = "/sys/fs/cgroup/freezer"
+	if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
+		t.Skipf("skipped: no freezer of version 1: %v", err)
+	}
+	testutil.NoLeaks(t)
+	group := makeGroup(t, root)
+	below := filepath.Join(group, "b\x1b")
+	if err := os.Mkdir(below, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := start(t, "child", func(s *throwaway.Spec) { s.Cgroups = []string{group} })
+	child := "" // of whichever thread
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", c.Pid()))
+	for _, file := range threads {
+		b, _ := os.ReadFile(file)
+		child += strings.TrimSpace(string(b))
+	}
+	t.Cleanup(func() {
+		write(t, filepath.Join(below, "freezer.state"), "THAWED")
+		c.Close()
+		for end := time.Now().Add(5 * time.Second); os.Remove(below) != nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		}
+	})
+	write(t, filepath.Join(below, "cgroup.procs"), child)
+	write(t, filepath.Join(below, "freezer.state"), "FROZEN")
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if b, _ := os.ReadFile(filepath.Join(below, "freezer.state")); string(b) == "FROZEN\n" { // all of it
+			break
+		}
+	}
+	r := look(t, c)
+	path := "/" + filepath.Base(group) + "/b\x1b"
+	expect(t, r, "note processes: 1 process is frozen: [0-9]+ outband by cgroup "+regexp.QuoteMeta(path)+"$")
+	if r.State != string(engine.Running) || r.Verdict == Bad || len(r.Processes.Waiting) > 0 || len(r.Processes.Frozen) != 1 || r.Processes.Frozen[0].Cgroup != path {
+		t.Errorf("%+v, %+v", r, r.Processes)
+	}
+}
+
 // makeGroup makes a cgroup, named as those of tests are.
 func makeGroup(t *testing.T, root string) string {
 	t.Helper()
