@@ -35,6 +35,9 @@ type Container struct {
 	// Via are the arguments by which the engine's own command finds it,
 	// "--lxcpath=/srv/lxc"; nil where it finds it by itself.
 	Via []string
+	// Unmanaged tells that its engine's own commands do not reach it while it runs: a
+	// systemd-nspawn that systemd-machined was not told of.
+	Unmanaged bool
 	// Exit is how it ended last, where the engine wrote that down; else nil.
 	Exit *Exit
 	// Supervisor is who waits for its first process; nil where it does not run, or

@@ -86,6 +86,9 @@ func TestLooks(t *testing.T) {
 		for a, want := range map[Action]time.Duration{Off: row.off, Halt: row.off, Kill: row.off, Reboot: row.after} {
 			p := &puppet{obeys: "SIGKILL", exits: row.exit}
 			s := &Switch{box: p, o: Options{Container: row.c}}
+			if row.c != nil && want == lookReboot {
+				want = DefaultGrace
+			}
 			if _, err := s.verify(t.Context(), a, end{}, time.Now()); err != nil || p.looked != want {
 				t.Errorf("%s: %s, ended with %q: looked for %v, %v, want %v", row.about, a, row.exit, p.looked, err, want)
 			}

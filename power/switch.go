@@ -28,8 +28,8 @@ type Options struct {
 	Force bool          // nobody is asked: the first rung is Press
 	Thaw  bool          // whatever keeps the container frozen lets go of it, not only its own group of cgroup v2
 	// Look is how long it is looked for whether something brings the container
-	// back; 0: a second, or ten where its engine does so, or none is known and it is
-	// to reboot; below 0: not at all.
+	// back; 0: a second, or as long as Grace and ten at least where its engine does so,
+	// or ten where none is known and it is to reboot; below 0: not at all.
 	Look time.Duration
 	// Container is the target as its engine has it; nil: no engine is known. It
 	// tells what the init is stopped with, and who brings it back.

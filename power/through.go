@@ -24,6 +24,9 @@ type Command struct {
 	// User is whose engine it is, by name or number: it has to be executed as that
 	// user, in whose home its state is. "" for the caller's own.
 	User string
+	// Async tells that it returns when the container was told: what comes of that
+	// takes the init's own time.
+	Async bool
 }
 
 // ways are the commands of engines for actions. Of their words {id} and {name}
@@ -82,10 +85,13 @@ func ways() map[string]map[Action]string {
 // seconds; 0 leaves that to the engine.
 func Through(c *engine.Container, a Action, grace time.Duration) (Command, error) {
 	words, ok := ways()[c.Engine][a]
+	if c.Unmanaged {
+		return Command{}, fmt.Errorf("%w: %s is not registered with systemd-machined", ErrNoWay, safetext.Escape(c.FullName()))
+	}
 	if !ok || c.Pod {
 		return Command{}, fmt.Errorf("%w: %s of %s", ErrNoWay, a, safetext.Escape(c.FullName()))
 	}
-	cmd := Command{User: c.User}
+	cmd := Command{User: c.User, Async: strings.HasPrefix(words, "machinectl ")}
 	for word := range strings.FieldsSeq(words) {
 		switch {
 		case word == "{via}":

@@ -40,6 +40,7 @@ func TestThrough(t *testing.T) {
 		{web("nspawn"), Off, time.Second, "machinectl poweroff -- web"},
 		{web("nspawn"), On, 0, "machinectl start -- web"},
 		{web("nspawn"), Pause, 0, ""},
+		{engine.Container{Engine: "nspawn", Name: "web", ID: "web", Unmanaged: true}, Off, 0, ""}, // machinectl does not know it
 		{web("containerd", "--namespace=default"), Kill, 0, "ctr --namespace=default tasks kill -s=SIGKILL -- 3f2a"},
 		{web("containerd"), Off, 0, ""},
 		{web("runc"), Reboot, 0, ""},

@@ -3,6 +3,7 @@
 package power
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -12,22 +13,23 @@ import (
 	"github.com/outband/outband/internal/safetext"
 )
 
+// looksAgain is how often it is looked again for what is left, where that failed.
+const looksAgain = 2
+
 // verify makes sure that nothing is left, and looks for what brings it back. The
 // init has ended, so nothing here takes it back.
 func (s *Switch) verify(ctx context.Context, a Action, by end, began time.Time) (Result, error) {
 	r := Result{InitExit: s.box.exit(by), Took: time.Since(began)}
 	s.tell(Verify, "its init's pidfd", "%s", ended(r.InitExit))
 	left, err := s.box.left(ctx)
+	for range looksAgain {
+		if err != nil && ctx.Err() == nil { // on a busy machine not all can be read in time
+			left, err = s.box.left(ctx)
+		}
+	}
 	r.Left, r.Done = left, err == nil && len(left) == 0
 	s.tell(Verify, "its pid namespace", "%s", emptiness(left, err))
-	look := s.o.Look
-	switch {
-	case look != 0:
-	case returns(s.o.Container, a, r.InitExit):
-		look = lookReboot
-	default:
-		look = lookOff
-	}
+	look := s.look(a, r.InitExit)
 	if look > 0 {
 		s.tell(Verify, "whether it is back", "")
 		r.Back = s.box.back(ctx, look)
@@ -40,6 +42,19 @@ func (s *Switch) verify(ctx context.Context, a Action, by end, began time.Time) 
 		return r, stays(left)
 	}
 	return r, err
+}
+
+// look is how long it is looked for what brings the container back.
+func (s *Switch) look(a Action, exit string) time.Duration {
+	switch {
+	case s.o.Look != 0:
+		return s.o.Look
+	case !returns(s.o.Container, a, exit):
+		return lookOff
+	case s.o.Container == nil:
+		return lookReboot
+	}
+	return max(lookReboot, cmp.Or(s.o.Grace, DefaultGrace)) // a machine on which one is slow is so on the other way, too
 }
 
 func ended(how string) string {

@@ -86,7 +86,7 @@ refused; 124 not done in time; 130 by ^C, which leaves the container as it is.`,
 	}
 	outputFlag(c, &f.output, "json")
 	fl := c.Flags()
-	fl.DurationVar(&f.grace, "grace", 30*time.Second, "how long the init is waited for, each time that it is asked: `duration`")
+	fl.DurationVar(&f.grace, "grace", 30*time.Second, "how long the init is waited for each time that it is asked, and then its engine where that starts it again: `duration`")
 	fl.BoolVar(&f.force, "force", false, "ask nobody, press at once")
 	fl.BoolVar(&f.thaw, "thaw", false, "thaw a frozen target in cgroups of version 1 as well")
 	fl.BoolVar(&f.throughEngine, "through-engine", false, "have the container's engine do it, by its own command")

@@ -63,7 +63,11 @@ func (s *switching) byEngine(ctx context.Context) (*power.Result, error) {
 	if err != nil {
 		return r, err
 	}
-	now, err := s.settled(ctx, c)
+	wait := settleTime
+	if cmd.Async {
+		wait = max(wait, s.grace)
+	}
+	now, err := s.settled(ctx, c, wait)
 	r.Took = time.Since(s.show.start)
 	if err != nil {
 		return r, err
@@ -96,8 +100,8 @@ var errNotSo = errors.New("the engine's command ended well, but")
 
 // settled waits until the container is as the action leaves it, and returns what
 // its engine knows of it.
-func (s *switching) settled(ctx context.Context, c *engine.Container) (*engine.Container, error) {
-	for until := time.Now().Add(settleTime); ; {
+func (s *switching) settled(ctx context.Context, c *engine.Container, wait time.Duration) (*engine.Container, error) {
+	for until := time.Now().Add(wait); ; {
 		now := again(ctx, c)
 		if as(now, c, s.action) {
 			return now, nil

@@ -20,7 +20,8 @@ type powerFacts struct {
 	// ThroughEngine is what its engine has a command for.
 	ThroughEngine []power.Action `json:"through_engine"`
 	Restarts      string         `json:"restarts"`
-	FrozenBy      *frozenFacts   `json:"frozen_by"` // null where it is not frozen, or by others than outband
+	Supervisor    *supervisor    `json:"supervisor"` // who waits for its init; null where that is nobody but the machine's
+	FrozenBy      *frozenFacts   `json:"frozen_by"`  // null where it is not frozen, or by others than outband
 }
 
 type powerInit struct {
@@ -48,6 +49,9 @@ func (s *switching) status(ctx context.Context) error {
 		fmt.Fprintf(tw, "init\t%s  %s: %s\n", arrows(i.PIDs), i.Kind, safetext.Escape(i.Evidence))
 	}
 	fmt.Fprintf(tw, "restarts\t%s\n", safetext.Escape(facts.Restarts))
+	if b := facts.Supervisor; b != nil {
+		fmt.Fprintf(tw, "supervisor\t%s %d\n", safetext.Escape(b.Name), b.PID)
+	}
 	fmt.Fprintf(tw, "can\t%s\n", orElse(actionWords(facts.Can), "-"))
 	fmt.Fprintf(tw, "through engine\t%s\n", orElse(actionWords(facts.ThroughEngine), "-"))
 	return tw.Flush()
@@ -64,6 +68,9 @@ func actionWords(actions []power.Action) string {
 func (s *switching) powerFacts(ctx context.Context) (*powerFacts, error) {
 	facts := &powerFacts{State: string(engine.Stopped), Restarts: restarts(s.container), Can: []power.Action{}, ThroughEngine: []power.Action{}}
 	open := []power.Action{power.On}
+	if b := s.container.Supervisor; b != nil {
+		facts.Supervisor = &supervisor{b.Name, b.PID}
+	}
 	if s.target != nil {
 		st, err := power.New(s.target, s.options()).Status(ctx)
 		if err != nil {

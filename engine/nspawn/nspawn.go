@@ -85,7 +85,7 @@ func running(ctx context.Context, h *engine.Host, d engine.Daemon, leaders map[i
 	}
 	init, err := h.Init(engine.Facts{PID: pid, Parent: d.PID})
 	c := engine.Container{Engine: "nspawn", Name: name, ID: name, State: engine.Running, Init: init, StopSignal: StopSignal(d.Args)}
-	c.Reboots = true // it does so itself
+	c.Reboots, c.Unmanaged = true, !ok // it starts itself again
 	if slices.Contains(Flags(d.Args), "--keep-unit") {
 		c.Restart, c.Reboots = unit(h, d.PID)
 	}

@@ -55,6 +55,8 @@ func TestList(t *testing.T) {
 	}
 	if want := []string{"nspawn:sd1", "nspawn:sd2"}; !slices.Equal(names, want) || all[0].Init.PID != 11 {
 		t.Errorf("%q, want %q", names, want)
+	} else if all[0].Unmanaged || !all[1].Unmanaged {
+		t.Error("who is registered is not told from who is not")
 	}
 }
 
