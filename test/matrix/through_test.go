@@ -24,7 +24,7 @@ func throughs() map[string]struct{ name, actions string } {
 }
 
 // TestThroughEngine: engines carry out what outband asks them for, and outband
-// sees that they have.
+// sees that they have. Who had it frozen is on record.
 func TestThroughEngine(t *testing.T) {
 	testutil.RequireRoot(t)
 	testutil.NoLeaks(t)
@@ -56,7 +56,29 @@ func TestThroughEngine(t *testing.T) {
 				if got := strings.Contains(r.Out, `"back":{"pid":`); got != back {
 					t.Errorf("%s: back is %v: %s", action, got, r.Out)
 				}
+				target.frozenBy(t, test.name, action == "pause")
 			}
 		})
+	}
+}
+
+// frozenBy looks whether it is told that outband has had the container frozen,
+// though the engine did it, and of what is not frozen nothing.
+func (c *target) frozenBy(t *testing.T, name string, frozen bool) {
+	t.Helper()
+	r := c.run(t, c.host.Command(outband, "power", name, "-o", "json"))
+	want, state := `"frozen_by":null`, ""
+	if frozen {
+		want, state = `"frozen_by":{"tool":"outband","uid":0,`, `"state":"paused"`
+	}
+	if r.Code == 3 && !frozen { // its engine has forgotten it
+		return
+	}
+	if !strings.Contains(r.Out, want) || !strings.Contains(r.Out, state) {
+		t.Errorf("without %s: %+v", want, r)
+	}
+	rows := c.run(t, c.host.Command(outband, "ls", "-a", "-o", "json"))
+	if strings.Contains(rows.Out, `"tool":"outband"`) != frozen {
+		t.Errorf("ls: %+v", rows)
 	}
 }
