@@ -32,19 +32,23 @@ func (h *Host) Daemons(ctx context.Context, name string, uid uint32) ([]Daemon, 
 // AnyDaemons is Daemons for programs of several names, with one look at all. Of those
 // whose command line is not to be kept nothing more is asked; nil keeps all.
 func (h *Host) AnyDaemons(ctx context.Context, uid uint32, keep func(args []string) bool, names ...string) ([]Daemon, error) {
-	kits := h.kits(ctx, uid)
-	on := func(t procfs.Task) bool {
-		return len(t.NSpid) == 1 || slices.ContainsFunc(kits, func(k kit) bool { return k.has(t) })
+	asked := names
+	if uid != 0 { // one look for both
+		asked = append(slices.Clone(names), kitName)
 	}
-	return h.daemonsOn(ctx, uid, on, keep, names...)
-}
-
-// daemonsOn is AnyDaemons for those processes that are on the host.
-func (h *Host) daemonsOn(ctx context.Context, uid uint32, on func(procfs.Task) bool, keep func(args []string) bool, names ...string) ([]Daemon, error) {
-	tasks, err := h.named(ctx, names)
+	tasks, err := h.named(ctx, asked)
 	if err != nil {
 		return nil, err
 	}
+	kits := h.kitsAmong(ctx, tasks, uid)
+	return h.daemonsAmong(tasks, uid, func(t procfs.Task) bool { return onHost(t) || in(kits, t) }, keep, names...), nil
+}
+
+// onHost tells whether a process is in the caller's own pid namespace.
+func onHost(t procfs.Task) bool { return len(t.NSpid) == 1 }
+
+// daemonsAmong is AnyDaemons for tasks that are where on says.
+func (h *Host) daemonsAmong(tasks []procfs.Task, uid uint32, on func(procfs.Task) bool, keep func(args []string) bool, names ...string) []Daemon {
 	var all []Daemon
 	for _, t := range tasks {
 		if t.UID != uid || t.Kthread || t.Comm == "" || !on(t) {
@@ -60,7 +64,7 @@ func (h *Host) daemonsOn(ctx context.Context, uid uint32, on func(procfs.Task) b
 			all = append(all, Daemon{t.PID, t.UID, args})
 		}
 	}
-	return all, nil
+	return all
 }
 
 // Monitors are the processes on the host whose title begins with prefix; the rest
@@ -72,7 +76,7 @@ func (h *Host) Monitors(ctx context.Context, prefix string) ([]Daemon, error) {
 	}
 	var all []Daemon
 	for _, t := range tasks {
-		if title, ok := strings.CutPrefix(t.Cmdline, prefix); ok && len(t.NSpid) == 1 && h.sameRoot(t.PID) {
+		if title, ok := strings.CutPrefix(t.Cmdline, prefix); ok && onHost(t) && h.sameRoot(t.PID) {
 			all = append(all, Daemon{t.PID, t.UID, []string{strings.TrimRight(title, "\x00")}})
 		}
 	}

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 
 	"github.com/outband/outband/internal/procfs"
 )
@@ -15,12 +16,27 @@ type kit struct {
 	level int // of its processes' numbers
 }
 
-// kits are those of a user: each rootlesskit on the host has its namespace's first
-// process for a child.
-//
-// A20 (docs/threat-model.md): that process has to be in a user namespace that this
-// user made, as what it starts is.
+// kitName is the program of RootlessKit.
+const kitName = "rootlesskit"
+
+// kits are those of a user.
 func (h *Host) kits(ctx context.Context, uid uint32) []kit {
+	if known, ok := h.kitted.Load(uid); ok {
+		return known.([]kit)
+	}
+	tasks, err := h.named(ctx, []string{kitName})
+	if err != nil {
+		return nil
+	}
+	return h.kitsAmong(ctx, tasks, uid)
+}
+
+// kitsAmong are a user's where tasks has each rootlesskit: its namespace's first
+// process is a child of it.
+//
+// A20 (docs/threat-model.md): it has to be on the host, and its child in a user
+// namespace that this user made, as what an engine of theirs starts is.
+func (h *Host) kitsAmong(ctx context.Context, tasks []procfs.Task, uid uint32) []kit {
 	if uid == 0 {
 		return nil
 	}
@@ -28,24 +44,26 @@ func (h *Host) kits(ctx context.Context, uid uint32) []kit {
 		return known.([]kit)
 	}
 	var all []kit
-	daemons, err := h.daemonsOn(ctx, uid, func(t procfs.Task) bool { return len(t.NSpid) == 1 }, nil, "rootlesskit")
-	for _, d := range daemons {
-		pid, ferr := h.FirstBelow(ctx, d.PID)
-		if ferr != nil || pid == 0 {
-			continue // it has none, as is its custom
+	for _, d := range h.daemonsAmong(tasks, uid, onHost, nil, kitName) {
+		pid, err := h.FirstBelow(ctx, d.PID)
+		if err != nil {
+			return all // not for good
 		}
-		if t, ok := h.task(pid); ok && h.ownedBy(pid, uid) == nil {
+		if t, ok := h.task(pid); ok && h.ownedBy(pid, uid) == nil { // it may have none
 			all = append(all, kit{t.PIDNS, len(t.NSpid) - 1})
 		}
 	}
-	if err == nil {
-		h.kitted.Store(uid, all)
-	}
+	h.kitted.Store(uid, all)
 	return all
 }
 
 // has tells whether a process is in the kit's own namespace.
 func (k kit) has(t procfs.Task) bool { return t.PIDNS == k.pidns }
+
+// in tells whether a process is in the own namespace of a kit.
+func in(kits []kit, t procfs.Task) bool {
+	return slices.ContainsFunc(kits, func(k kit) bool { return k.has(t) })
+}
 
 // inKits are the processes that have a number in one of a user's kits, or are first
 // below it.

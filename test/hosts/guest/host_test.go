@@ -67,10 +67,10 @@ func hasOn(t *testing.T, must, command string) {
 }
 
 // Bounds: of a call of an engine, which is slow without hardware support, and of
-// what comes about by itself.
+// what comes about by itself: an init may take a minute until its journal runs.
 const (
 	callTime   = 90 * time.Second
-	settleTime = time.Minute
+	settleTime = 3 * time.Minute
 )
 
 // command is a call of a program that ends with the test.
