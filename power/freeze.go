@@ -70,22 +70,31 @@ func (m *machine) whole(ctx context.Context) (cgroup.Freezer, error) {
 	if err != nil {
 		return cgroup.Freezer{}, err
 	}
+	f, err := cgroup.Whole(m.groups(tasks), m.isMember, m.mounts)
+	if errors.Is(err, cgroup.ErrShared) {
+		err = fmt.Errorf("%w: %w", ErrShared, err)
+	}
+	return f, err
+}
+
+// groups are the cgroups of processes. One that is on its way out has none any more:
+// in hierarchies of version 1 it is shown in the root group.
+func (m *machine) groups(tasks []procfs.Task) map[int][]procfs.Group {
 	members := map[int][]procfs.Group{}
 	for _, t := range tasks {
 		dir, err := m.t.Proc().Process(t.PID)
 		if err != nil {
 			continue
 		}
-		if groups, err := dir.Groups(); err == nil {
-			members[t.PID] = groups
+		groups, err := dir.Groups()
+		if stat, serr := dir.ReadFile("stat"); err == nil && serr == nil { // in this order
+			if now, perr := procfs.ParseTask(stat); perr == nil && !now.Exiting {
+				members[t.PID] = groups
+			}
 		}
 		dir.Close()
 	}
-	f, err := cgroup.Whole(members, m.isMember, m.mounts)
-	if errors.Is(err, cgroup.ErrShared) {
-		err = fmt.Errorf("%w: %w", ErrShared, err)
-	}
-	return f, err
+	return members
 }
 
 // pause freezes the target's group; "" where it is frozen already.
