@@ -26,10 +26,10 @@ func (m *machine) back(ctx context.Context, d time.Duration) *Back {
 		look = m.listed
 	}
 	for {
-		if tasks, err := m.t.Proc().Scan(ctx); err == nil {
-			if b := look(ctx, tasks); b != nil {
-				return b
-			}
+		// What cannot be read in time is read the next time; who is seen is back.
+		tasks, _ := m.t.Proc().Scan(ctx)
+		if b := look(ctx, tasks); b != nil {
+			return b
 		}
 		select {
 		case <-ctx.Done():

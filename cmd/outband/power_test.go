@@ -150,6 +150,10 @@ func TestPowerAudit(t *testing.T) {
 	if err := p.power(&powerFlags{}, name, "reboot"); !errors.Is(err, power.ErrDefeated) {
 		t.Fatal(err)
 	}
+	unsure := switching{program: p, powerFlags: &powerFlags{}, action: power.Off, container: &engine.Container{Engine: engine.Bare, Name: "pid:7"}, unsure: true}
+	if _, err := unsure.byEngine(t.Context()); !errors.Is(err, outband.ErrDeadline) {
+		t.Errorf("with an engine that has not answered: %v", err)
+	}
 	log, err := os.ReadFile(filepath.Join(run, "audit.jsonl"))
 	if err != nil {
 		t.Fatal(err)

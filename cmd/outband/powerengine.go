@@ -52,6 +52,9 @@ func (s *switching) byEngine(ctx context.Context) (*power.Result, error) {
 		grace = s.grace
 	}
 	cmd, err := power.Through(c, s.action, grace)
+	if err != nil && s.unsure {
+		return nil, fmt.Errorf("%w: not every engine has answered, and one of those may have it", outband.ErrDeadline)
+	}
 	if err != nil {
 		return nil, err
 	}
