@@ -54,11 +54,9 @@ func TestNspawnRegistered(t *testing.T) {
 		t.Fatalf("machined takes %s for the first process of %s, which is %d", said, name, pid)
 	}
 	full := "nspawn:" + name
-	check(t, box{pid: pid, name: full})
-	for _, target := range []string{name, full} {
-		if out := answer(t, "enter", target, "--", "cat", "/proc/1/comm"); out != "systemd\n" {
-			t.Errorf("%s: %q", target, out)
-		}
+	checkNamed(t, full, pid)
+	if out := answer(t, "enter", full, "--", "cat", "/proc/1/comm"); out != "systemd\n" {
+		t.Errorf("%s: %q", full, out)
 	}
 	var roots []struct {
 		Pids      []int
