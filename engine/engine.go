@@ -69,7 +69,7 @@ func Resolve(ctx context.Context, proc *procfs.FS, name, runDir string, engines 
 		if find, known := finders()[prefix]; known {
 			return find(ctx, proc, rest, runDir)
 		}
-		engines = called(engines, prefix)
+		engines = ByPrefix(engines, prefix)
 		if len(engines) == 0 {
 			return nil, fmt.Errorf("%w: %s: there is no engine called %q", ErrInvalid, safetext.Escape(name), safetext.Escape(prefix))
 		}

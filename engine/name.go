@@ -27,8 +27,9 @@ func (e *NotRunningError) Error() string {
 // Is makes it ErrNotRunning.
 func (e *NotRunningError) Is(target error) bool { return target == ErrNotRunning }
 
-// called returns the engines that a prefix of a name is for.
-func called(engines []Engine, prefix string) []Engine {
+// ByPrefix returns the engines among whose containers are those with a prefix:
+// "docker", "docker@user"; the one of LXC for "incus".
+func ByPrefix(engines []Engine, prefix string) []Engine {
 	name, _, _ := strings.Cut(prefix, "@")
 	var found []Engine
 	for _, e := range engines {

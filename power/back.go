@@ -42,13 +42,7 @@ func (m *machine) back(ctx context.Context, d time.Duration) *Back {
 // listed is what the engine has under the same id, or the same name.
 func (m *machine) listed(ctx context.Context, tasks []procfs.Task) *Back {
 	old := m.o.Container
-	var asked []engine.Engine
-	for _, e := range all.Engines() {
-		if e.Name() == old.Engine {
-			asked = append(asked, e)
-		}
-	}
-	found, _ := engine.NewHost(m.t.Proc(), tasks).List(ctx, asked)
+	found, _ := engine.NewHost(m.t.Proc(), tasks).List(ctx, engine.ByPrefix(all.Engines(), old.Engine))
 	for _, c := range found {
 		same := c.Engine == old.Engine && c.User == old.User && (c.ID == old.ID || c.Name == old.Name && c.Name != "")
 		if same && c.Init.PID != 0 && (c.Init.PID != m.t.PID() || c.Init.Start != m.t.Started()) {
