@@ -20,9 +20,15 @@ type manager struct {
 
 // TestIncus starts containers by the daemon, unprivileged as is its custom.
 func TestIncus(t *testing.T) {
+	incus(t).test(t)
+}
+
+// incus is the manager of that name, where there is one.
+func incus(t *testing.T) manager {
+	t.Helper()
 	asRoot(t)
 	has(t, "incus")
-	manager{"incus", "incus.service", "incus", []string{"incus", "admin", "waitready", "--timeout", "80"}, "incus exec"}.test(t)
+	return manager{"incus", "incus.service", "incus", []string{"incus", "admin", "waitready", "--timeout", "80"}, "incus exec"}
 }
 
 // TestLXD is TestIncus with the other, of which Debian has had one version.
@@ -34,13 +40,7 @@ func TestLXD(t *testing.T) {
 
 // test looks at containers of the same name in two projects.
 func (m manager) test(t *testing.T) {
-	m.start(t)
-	if _, err := try(t, m.client, "storage", "show", "default"); err != nil {
-		call(t, m.client, "storage", "create", "default", "dir")
-	}
-	if _, err := try(t, m.client, "image", "info", "busybox"); err != nil {
-		m.load(t)
-	}
+	m.prepare(t)
 	plain := m.name + ":plain"
 	pid := m.run(t, "default", "plain")
 	check(t, box{pid: pid, exec: []string{m.client, "exec", "plain", "--mode", "non-interactive", "--"}, differ: []string{"Umask"}, name: plain})
@@ -58,6 +58,18 @@ func (m manager) test(t *testing.T) {
 		checkStopped(t, other)
 		checkNamed(t, plain, pid)
 	})
+}
+
+// prepare starts the daemon, and gives it a place for containers and an image.
+func (m manager) prepare(t *testing.T) {
+	t.Helper()
+	m.start(t)
+	if _, err := try(t, m.client, "storage", "show", "default"); err != nil {
+		call(t, m.client, "storage", "create", "default", "dir")
+	}
+	if _, err := try(t, m.client, "image", "info", "busybox"); err != nil {
+		m.load(t)
+	}
 }
 
 // start starts the daemon, which may take longer than one call may.
