@@ -47,19 +47,38 @@ func TestGone(t *testing.T) {
 	}
 }
 
+// callTime is what a call takes on this machine, which is 5 ms or 50: the longest of
+// a few.
+func callTime(t *testing.T, tool *rig.Tool) (longest time.Duration) {
+	t.Helper()
+	c, err := throwaway.Start(context.Background(), throwaway.Spec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 5 {
+		began := time.Now()
+		if r := tool.Run("enter", fmt.Sprint(c.Pid()), "true"); r.Code != 0 {
+			t.Fatalf("%+v", r)
+		}
+		longest = max(longest, time.Since(began))
+	}
+	return longest
+}
+
 // TestInitDies kills the init at random moments of a call. The command runs and
 // is killed with the container, or there is one error.
 func TestInitDies(t *testing.T) {
 	begin(t)
 	tool := rig.Build(t)
-	refusals := 0
+	refusals, spread := 0, 2*callTime(t, tool)
 	for round := range 100 {
 		c, err := throwaway.Start(context.Background(), throwaway.Spec{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		s := tool.Start("enter", fmt.Sprint(c.Pid()), "sleep", "infinity")
-		time.Sleep(time.Duration(rand.IntN(12_000)) * time.Microsecond) // a call takes some 5 ms
+		time.Sleep(rand.N(spread))
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
