@@ -55,7 +55,7 @@ test-all: ## everything: test, gates, test-matrix, test-hosts on all hosts (root
 
 # UPDATE=1 also writes docs/matrix.md; RUN=docker/busybox takes a part of it.
 test-matrix: ## enter containers of real engines, each on a host of its own (root)
-	CGO_ENABLED=0 $(call gotest,./test/matrix) -count=1 -timeout $(TIMEOUT) $(TESTFLAGS) $(if $(RUN),-run 'TestMatrix/$(RUN)') $(if $(UPDATE),-update)
+	CGO_ENABLED=0 $(call gotest,./test/matrix) -count=1 -timeout 20m $(TESTFLAGS) $(if $(RUN),-run 'TestMatrix/$(RUN)') $(if $(UPDATE),-update)
 
 lab: ## build bin/lab, which starts a container of a real engine to try things on
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/lab ./test/lab/cmd/lab
