@@ -41,11 +41,14 @@ func TestPowerIncus(t *testing.T) {
 			Status string `json:"status"`
 			State  struct{ Pid int }
 		}
-		out := call(t, "incus", "list", "switch", "--format", "json")
-		if err := json.Unmarshal([]byte(out), &info); err != nil || len(info) != 1 {
-			t.Fatal(err, out)
-		}
-		if info[0].Status != want || pid != 0 && info[0].State.Pid != pid {
+		await(t, "Incus to say "+want, func() bool { // "Error" while it cleans up behind one that has ended
+			out := call(t, "incus", "list", "switch", "--format", "json")
+			if err := json.Unmarshal([]byte(out), &info); err != nil || len(info) != 1 {
+				t.Fatal(err, out)
+			}
+			return info[0].Status == want
+		})
+		if pid != 0 && info[0].State.Pid != pid {
 			t.Errorf("Incus says %+v, want %s, %d", info[0], want, pid)
 		}
 	}
