@@ -143,9 +143,8 @@ var verbs = []verbOf{
 }
 
 // command builds the command line, and returns the name of the verb that is called
-// as well. Where that is the first word the others are not built, which would take
-// a command that reads a file or two a fifth of its time: help and completion need
-// them.
+// as well. Where that is the first word the others are not built: help and
+// completion alone need them.
 func (p *program) command(args []string) (root *cobra.Command, verb string) {
 	root = &cobra.Command{
 		Use:           "outband",
