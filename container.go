@@ -21,7 +21,7 @@ import (
 // Errors: *engine.Error of engines that could not be asked, one of which may know
 // the target by another name; ctx's. The container counts all the same.
 func (t *Target) Container(ctx context.Context) (engine.Container, error) {
-	tasks, err := t.fs.Scan(ctx) // first: engines are not given the time that it may take
+	tasks, err := t.fs.Outline(ctx) // first: engines are not given the time that it may take
 	if err != nil {
 		return t.bare(), err
 	}

@@ -78,7 +78,7 @@ func holds(dir *procfs.Dir, name string) (held []int, err error) {
 // elsewhere are the open files with that name of processes outside the target's
 // pid namespace, as far as the caller may see them.
 func (t *Target) elsewhere(ctx context.Context, name string) (files []string, err error) {
-	tasks, err := t.fs.Scan(ctx)
+	tasks, err := t.fs.Outline(ctx)
 	if err != nil {
 		return nil, err
 	}

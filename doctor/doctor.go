@@ -14,7 +14,6 @@ package doctor
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -204,12 +203,12 @@ type family struct {
 func relatives(ctx context.Context, t *outband.Target) (*family, error) {
 	ctx, cancel := context.WithTimeout(ctx, scanTime)
 	defer cancel()
-	tasks, err := t.Proc().Scan(ctx)
+	tasks, err := t.Proc().Outline(ctx)
 	if tasks == nil {
 		return nil, err
 	}
 	f := &family{all: tasks, incomplete: err}
-	at, ok := slices.BinarySearchFunc(tasks, t.PID(), func(task procfs.Task, pid int) int { return task.PID - pid })
+	at, ok := procfs.Search(tasks, t.PID())
 	if !ok || tasks[at].Start != t.Started() {
 		return nil, outband.ErrGone
 	}
@@ -234,7 +233,7 @@ func (f *family) gather(first int) {
 	}
 	add(first)
 	for i := range f.all {
-		if inside := len(init.NSpid) > 1 && init.NSpid[len(init.NSpid)-1] == 1; inside && f.all[i].PIDNS == init.PIDNS && init.PIDNS != 0 {
+		if init.First() && f.all[i].PIDNS == init.PIDNS && init.PIDNS != 0 {
 			add(i)
 		}
 	}

@@ -58,13 +58,23 @@ func (h *Host) daemonsAmong(tasks []procfs.Task, uid uint32, on func(procfs.Task
 		if !slices.ContainsFunc(names, begins) {
 			continue
 		}
-		args := procfs.Strings([]byte(t.Cmdline))
+		args := h.args(t)
 		called := func(name string) bool { return begins(name) && filepath.Base(args[0]) == name }
 		if len(args) > 0 && slices.ContainsFunc(names, called) && (keep == nil || keep(args)) && h.sameRoot(t.PID) {
 			all = append(all, Daemon{t.PID, t.UID, args})
 		}
 	}
 	return all
+}
+
+// args are a process's arguments, which an outline does not have of one in a kit.
+func (h *Host) args(t procfs.Task) []string {
+	if t.Cmdline == "" && !onHost(t) && h.proc != nil {
+		if read, ok := first(h.proc.Rescan([]int{t.PID})); ok && read.Start == t.Start {
+			t = read
+		}
+	}
+	return procfs.Strings([]byte(t.Cmdline))
 }
 
 // Monitors are the processes on the host whose title begins with prefix; the rest
@@ -90,8 +100,8 @@ func (h *Host) FirstBelow(ctx context.Context, pid int) (child int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, t := range tasks {
-		if t.Parent == pid && len(t.NSpid) > 1 && t.NSpid[len(t.NSpid)-1] == 1 {
+	for i := range tasks {
+		if t := &tasks[i]; t.Parent == pid && t.First() {
 			return t.PID, nil
 		}
 	}

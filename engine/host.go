@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 
@@ -34,6 +33,9 @@ type Host struct {
 
 	kitted sync.Map // kits by user
 
+	placed sync.Once
+	places []Place
+
 	looked sync.Once
 	mounts []procfs.Mount
 	remote sync.Map // points of mounts that were told
@@ -42,7 +44,7 @@ type Host struct {
 // NewHost returns the machine as proc shows it, whose processes have been read
 // already; tasks may be nil. It does not own proc.
 func NewHost(proc *procfs.FS, tasks []procfs.Task) *Host {
-	return &Host{proc: proc, scan: proc.Scan, tasks: tasks}
+	return &Host{proc: proc, scan: proc.Outline, tasks: tasks}
 }
 
 // Recorded returns a machine whose files of state are below root and whose
@@ -144,7 +146,7 @@ func (h *Host) task(pid int) (procfs.Task, bool) {
 		read := h.proc.Rescan([]int{pid})
 		return first(read)
 	}
-	i, ok := slices.BinarySearchFunc(h.tasks, pid, func(t procfs.Task, pid int) int { return t.PID - pid })
+	i, ok := procfs.Search(h.tasks, pid)
 	if !ok {
 		return procfs.Task{}, false
 	}
@@ -163,11 +165,7 @@ func (h *Host) Cgroups(pid int) []string {
 	if h.proc == nil { // recorded
 		return h.recordedCgroups(pid)
 	}
-	text, err := h.proc.CgroupText(pid, make([]byte, procfs.CgroupSize))
-	if err != nil {
-		return nil
-	}
-	groups, err := procfs.ParseGroups(text)
+	groups, err := h.proc.Groups(pid, make([]byte, procfs.CgroupSize))
 	if err != nil {
 		return nil
 	}

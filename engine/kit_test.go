@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/internal/testutil"
+	"github.com/outband/outband/internal/throwaway"
 )
 
 // kitted is a user's RootlessKit with a pid namespace of its own (100), a dockerd
@@ -62,5 +64,26 @@ func TestKit(t *testing.T) {
 		if found, err := h.Daemons(t.Context(), "dockerd", uid); err != nil || len(found) != want || want == 1 && found[0].PID != 12 {
 			t.Errorf("daemons of %d: %+v, %v", uid, found, err)
 		}
+	}
+}
+
+// What an outline does not have of a process in a kit is read where it is asked
+// for; of another process that has its number by then, it is not.
+func TestKitArguments(t *testing.T) {
+	testutil.RequireRoot(t)
+	proc := openProc(t)
+	c := testutil.Throwaway(t, throwaway.Spec{})
+	tasks, err := proc.Outline(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := NewHost(proc, tasks)
+	i, ok := procfs.Search(tasks, c.Pid())
+	if !ok || tasks[i].Cmdline != "" || len(h.args(tasks[i])) == 0 {
+		t.Fatalf("%+v: %q", tasks[i], h.args(tasks[i]))
+	}
+	tasks[i].Start--
+	if args := h.args(tasks[i]); len(args) > 0 {
+		t.Errorf("another's are %q", args)
 	}
 }

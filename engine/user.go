@@ -30,8 +30,13 @@ const firstUser, lastUser, maxUsers = 1000, 60000, 500
 
 // Places are root's for root, and with them those of all users that have a runtime
 // directory, or that are people's; for others their own alone. Those of whom nothing
-// is sought are left out.
+// is sought are left out. They are the same for all who ask, and not to be changed.
 func (h *Host) Places() []Place {
+	h.placed.Do(func() { h.places = h.findPlaces() })
+	return h.places
+}
+
+func (h *Host) findPlaces() []Place {
 	uid := uint32(os.Geteuid())
 	if uid != 0 && h.root == "" {
 		return []Place{h.place(uid, h.users())}

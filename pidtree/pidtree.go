@@ -30,7 +30,7 @@ type Process struct {
 	State   byte   // as in proc_pid_stat(5): R S D T t Z X I
 	Kthread bool   // a kernel thread
 	Comm    string
-	// Cmdline is its arguments with a NUL behind each, see Args.
+	// Cmdline is its arguments with a NUL behind each, see Args and Reader.Outline.
 	Cmdline string
 	// Silent says that its arguments could not be read: something holds on to its
 	// memory.
@@ -93,10 +93,17 @@ func (r *Reader) Close() error { return r.proc.Close() }
 // does is read again: each process has its parent in the tree.
 //
 // With ErrIncomplete there is a tree all the same.
-func (r *Reader) Snapshot(ctx context.Context) (*Tree, error) {
+func (r *Reader) Snapshot(ctx context.Context) (*Tree, error) { return r.make(ctx, r.proc.Scan) }
+
+// Outline is Snapshot but for the arguments of processes in pid namespaces below
+// the reader's own, which have none then. It takes less time: that to read their
+// memory.
+func (r *Reader) Outline(ctx context.Context) (*Tree, error) { return r.make(ctx, r.proc.Outline) }
+
+func (r *Reader) make(ctx context.Context, scan func(context.Context) ([]procfs.Task, error)) (*Tree, error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTime)
 	defer cancel()
-	tasks, err := r.proc.Scan(ctx)
+	tasks, err := scan(ctx)
 	if tasks == nil {
 		return nil, err
 	}
@@ -120,11 +127,7 @@ func Snapshot(ctx context.Context) (*Tree, error) {
 func groupsIn(proc *procfs.FS) func(pid int) []procfs.Group {
 	buf := make([]byte, procfs.CgroupSize)
 	return func(pid int) []procfs.Group {
-		text, err := proc.CgroupText(pid, buf)
-		if err != nil {
-			return nil
-		}
-		groups, err := procfs.ParseGroups(text)
+		groups, err := proc.Groups(pid, buf)
 		if err != nil {
 			return nil
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"reflect"
 	"runtime"
 	"slices"
 	"syscall"
@@ -176,7 +177,7 @@ func (r recorder) List(_ context.Context, h *engine.Host) ([]engine.Container, e
 	return r.all, nil
 }
 
-// Names asks for names alone, and those who have none for nothing.
+// Names asks for names alone.
 func TestNames(t *testing.T) {
 	const pid, start = 4000, 7
 	asked := make(chan string, 4)
@@ -186,20 +187,45 @@ func TestNames(t *testing.T) {
 	}
 	for _, full := range []bool{false, true} {
 		tree := newTree([]procfs.Task{{PID: 1, NSpid: []int{1}}, {PID: pid, Parent: 1, NSpid: []int{pid, 1}, PIDNS: 9, Start: start}}, false)
-		err, want := error(nil), []string{"docker true"}
+		ask := tree.Names
 		if full {
-			_, err = tree.Containers(t.Context(), engines)
-			want = []string{"bare false", "docker false"}
-		} else {
-			err = tree.Names(t.Context(), engines)
+			ask = tree.Containers
 		}
+		all, err := ask(t.Context(), engines)
+		want := []string{fmt.Sprint("bare ", !full), fmt.Sprint("docker ", !full)}
 		var got []string
 		for len(asked) > 0 {
 			got = append(got, <-asked)
 		}
 		slices.Sort(got)
-		if name := tree.Find(pid).Container; err != nil || name != "docker:web" || !slices.Equal(got, want) {
+		if name := tree.Find(pid).Container; err != nil || len(all) != 1 || name != "docker:web" || !slices.Equal(got, want) {
 			t.Errorf("full %v: %v, %q, asked %q, want %q", full, err, name, got, want)
+		}
+	}
+}
+
+// outlined checks that an outline is the tree, but for the arguments of those inside.
+func outlined(t *testing.T, tree *Tree, pids ...int) {
+	t.Helper()
+	r, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	outline, err := r.Outline(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range pids {
+		p, want := outline.Find(pid), *tree.Find(pid)
+		if want.Level() > 0 {
+			want.Cmdline = ""
+		}
+		if p != nil {
+			p.State = want.State
+		}
+		if !reflect.DeepEqual(p, &want) {
+			t.Errorf("%+v, want %+v", p, &want)
 		}
 	}
 }
@@ -235,6 +261,7 @@ func TestSnapshot(t *testing.T) {
 	if !slices.Contains(below, guest) {
 		t.Errorf("%d is not placed below %d", visitor, c.Pid())
 	}
+	outlined(t, tree, self.PID(), first.PID(), inner.PID())
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := Snapshot(ctx); !errors.Is(err, context.Canceled) {

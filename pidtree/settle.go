@@ -21,13 +21,12 @@ const settleRounds = 16
 //
 // tasks are sorted by number, and so is what is returned.
 func settle(tasks []procfs.Task, rescan func([]int) []procfs.Task, hidden bool) []procfs.Task {
-	at := index(tasks)
 	for range settleRounds {
 		var again []int
 		for i := range tasks {
-			if t := &tasks[i]; !parented(tasks, at, t) {
+			if t := &tasks[i]; !parented(tasks, t) {
 				again = append(again, t.PID)
-				if _, ok := at[t.Parent]; !ok {
+				if _, ok := procfs.Search(tasks, t.Parent); !ok {
 					again = append(again, t.Parent)
 				}
 			}
@@ -37,39 +36,34 @@ func settle(tasks []procfs.Task, rescan func([]int) []procfs.Task, hidden bool) 
 		}
 		slices.Sort(again)
 		tasks = replace(tasks, slices.Compact(again), rescan)
-		at = index(tasks)
 	}
 	for i := range tasks {
-		if _, ok := at[tasks[i].Parent]; hidden && !ok {
+		if _, ok := procfs.Search(tasks, tasks[i].Parent); hidden && !ok {
 			tasks[i].Parent = 0
 		}
 	}
 	for { // children of whoever is left out are left out
-		n := len(tasks)
-		tasks = slices.DeleteFunc(tasks, func(t procfs.Task) bool { return !parented(tasks, at, &t) })
-		if len(tasks) == n {
+		var left []procfs.Task
+		for i := range tasks {
+			if parented(tasks, &tasks[i]) {
+				left = append(left, tasks[i])
+			}
+		}
+		if len(left) == len(tasks) {
 			return tasks
 		}
-		at = index(tasks)
+		tasks = left
 	}
-}
-
-func index(tasks []procfs.Task) map[int]int {
-	at := make(map[int]int, len(tasks))
-	for i := range tasks {
-		at[tasks[i].PID] = i
-	}
-	return at
 }
 
 // parented tells whether a process's parent is there. One that is younger than
 // its child is not the parent, but has its number; so there are no circles: of
 // two that started in the same clock tick neither number was given away yet.
-func parented(tasks []procfs.Task, at map[int]int, t *procfs.Task) bool {
+func parented(tasks []procfs.Task, t *procfs.Task) bool {
 	if t.Parent == 0 {
 		return true
 	}
-	i, ok := at[t.Parent]
+	i, ok := procfs.Search(tasks, t.Parent)
 	return ok && t.Parent != t.PID && tasks[i].Start <= t.Start
 }
 

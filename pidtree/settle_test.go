@@ -72,14 +72,13 @@ func TestSettle(t *testing.T) {
 		}
 		slices.Sort(pids)
 		got := settle(w.read(pids), w.read, false)
-		at := index(got)
-		if _, ok := at[1]; !ok {
+		if _, ok := procfs.Search(got, 1); !ok {
 			t.Fatalf("seed %d: number 1 is missing", seed)
 		}
 		for _, p := range got {
 			steps := 0
 			for q := p; q.Parent != 0; steps++ {
-				i, ok := at[q.Parent]
+				i, ok := procfs.Search(got, q.Parent)
 				if !ok || got[i].Start > q.Start || steps > len(got) {
 					t.Fatalf("seed %d: %d has no parent %d in the picture", seed, q.PID, q.Parent)
 				}

@@ -177,7 +177,7 @@ func (s *Space) outside(ctx context.Context, pid, level int) (int, error) {
 // search is outside for kernels that do not translate: by NSpid of all
 // processes. Of those with the number on that level, one is below the namespace.
 func (s *Space) search(ctx context.Context, pid, level int) (int, error) {
-	tasks, err := s.proc.Scan(ctx)
+	tasks, err := s.proc.Outline(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -5,7 +5,6 @@ package pidtree
 import (
 	"context"
 	"iter"
-	"slices"
 
 	"github.com/outband/outband/engine"
 	"github.com/outband/outband/internal/cgroup"
@@ -21,34 +20,37 @@ type Tree struct {
 	// mounted with hidepid, see proc(5).
 	Hidden bool
 
-	tasks    []procfs.Task // what the processes were made of
-	at       map[int]int   // by number
-	children [][]int       // by index, in the order of their numbers
-	roots    []int
+	tasks []procfs.Task // what the processes were made of
+	// By index, as all that follows: of none it is none.
+	parent []int32 // which a process has outside of its place, too
+	first  []int32 // that is placed below it; after that the next ones
+	next   []int32
+	root   int32 // the first of them
 }
+
+// none is the index of no process.
+const none = -1
 
 // newTree makes a tree of processes that settle has gone through.
 func newTree(tasks []procfs.Task, hidden bool) *Tree {
-	t := &Tree{Hidden: hidden, Processes: make([]Process, len(tasks)), tasks: tasks, at: make(map[int]int, len(tasks))}
-	for i, task := range tasks {
+	t := &Tree{Hidden: hidden, Processes: make([]Process, len(tasks)), tasks: tasks}
+	links := make([]int32, 3*len(tasks))
+	t.parent, t.first, t.next = links[:len(tasks)], links[len(tasks):2*len(tasks)], links[2*len(tasks):]
+	for i := range tasks {
+		task := &tasks[i]
 		t.Processes[i] = Process{
 			PIDs: task.NSpid, Parent: task.Parent, PIDNS: ns.ID(task.PIDNS), Start: task.Start, UID: task.UID,
 			State: task.State, Kthread: task.Kthread, Comm: task.Comm, Cmdline: task.Cmdline,
 			Silent: task.Silent,
 		}
-		t.at[task.PID] = i
+		t.parent[i] = none
+		if parent, ok := procfs.Search(tasks, task.Parent); ok && parent != i {
+			t.parent[i] = int32(parent)
+		}
 	}
 	t.markVisitors()
 	t.link()
 	return t
-}
-
-// parent returns the index of a process's parent, or -1.
-func (t *Tree) parent(i int) int {
-	if parent, ok := t.at[t.Processes[i].Parent]; ok && parent != i {
-		return parent
-	}
-	return -1
 }
 
 // markVisitors finds who came in from outside. Parents are followed up to the
@@ -57,11 +59,11 @@ func (t *Tree) parent(i int) int {
 // tells nothing.
 func (t *Tree) markVisitors() {
 	known := make([]bool, len(t.Processes))
-	var path []int
+	var path []int32
 	for i := range t.Processes {
 		path = path[:0]
 		visitor := false
-		for at := i; ; {
+		for at := int32(i); ; {
 			p := &t.Processes[at]
 			if known[at] || p.Inner() == 1 || p.Kthread {
 				visitor = p.Visitor
@@ -69,9 +71,9 @@ func (t *Tree) markVisitors() {
 			}
 			known[at] = true
 			path = append(path, at)
-			parent := t.parent(at)
-			if parent < 0 || t.Processes[parent].Level() < p.Level() {
-				visitor = parent >= 0 || !t.Hidden
+			parent := t.parent[at]
+			if parent == none || t.Processes[parent].Level() < p.Level() {
+				visitor = parent != none || !t.Hidden
 				break
 			}
 			at = parent
@@ -86,50 +88,61 @@ func (t *Tree) markVisitors() {
 // pid namespace or the process is the first of its own; else, in from outside,
 // it is a guest of the first process of the namespace it is in.
 func (t *Tree) link() {
-	inits := map[ns.ID]int{}
-	for i := range t.Processes {
-		if p := &t.Processes[i]; p.Inner() == 1 && p.PIDNS != 0 {
-			inits[p.PIDNS] = i
-		}
+	t.root = none
+	for i := range t.first {
+		t.first[i] = none
 	}
-	t.children = make([][]int, len(t.Processes))
-	t.roots = nil
-	for i := range t.Processes {
+	var inits map[ns.ID]int32                    // by pid namespace, once there is a visitor
+	for i := len(t.Processes) - 1; i >= 0; i-- { // each goes before those that are there
 		p := &t.Processes[i]
-		place := t.parent(i)
-		if p.Inner() != 1 && (place < 0 || t.Processes[place].Level() < p.Level()) {
-			if first, ok := inits[p.PIDNS]; ok && first != i {
+		place := t.parent[i]
+		if p.Inner() != 1 && (place == none || t.Processes[place].Level() < p.Level()) {
+			if inits == nil {
+				inits = t.inits()
+			}
+			if first, ok := inits[p.PIDNS]; ok && first != int32(i) {
 				place = first
 			}
 		}
-		if place < 0 || p.Kthread && p.Parent == 0 {
-			t.roots = append(t.roots, i)
-			continue
+		list := &t.root
+		if place != none && (!p.Kthread || p.Parent != 0) {
+			list = &t.first[place]
 		}
-		t.children[place] = append(t.children[place], i)
+		t.next[i], *list = *list, int32(i)
 	}
+}
+
+// inits are the first processes of pid namespaces.
+func (t *Tree) inits() map[ns.ID]int32 {
+	inits := map[ns.ID]int32{}
+	for i := range t.Processes {
+		if p := &t.Processes[i]; p.Inner() == 1 && p.PIDNS != 0 {
+			inits[p.PIDNS] = int32(i)
+		}
+	}
+	return inits
 }
 
 // markOrphans finds the visitors among those that the first process of their
 // namespace has taken over: by their cgroup, which is read for them alone.
 func (t *Tree) markOrphans(groups func(pid int) []procfs.Group) {
-	var mark func(i int)
-	mark = func(i int) {
+	var mark func(i int32)
+	mark = func(i int32) {
 		if p := &t.Processes[i]; p.Inner() != 1 && !p.Visitor {
 			p.Visitor = true
-			for _, child := range t.children[i] {
+			for child := t.first[i]; child != none; child = t.next[child] {
 				mark(child)
 			}
 		}
 	}
 	for i := range t.Processes {
 		p := &t.Processes[i]
-		parent := t.parent(i)
-		if p.Level() == 0 || p.Inner() == 1 || p.Visitor || parent < 0 || t.Processes[parent].Inner() != 1 {
+		parent := t.parent[i]
+		if p.Level() == 0 || p.Inner() == 1 || p.Visitor || parent == none || t.Processes[parent].Inner() != 1 {
 			continue
 		}
 		if cgroup.InSession(groups(p.PID())) {
-			mark(i)
+			mark(int32(i))
 		}
 	}
 }
@@ -147,29 +160,30 @@ func (t *Tree) Unknown() (n int) {
 
 // Find returns the process with a number in the reader's pid namespace, or nil.
 func (t *Tree) Find(pid int) *Process {
-	if i, ok := t.at[pid]; ok {
+	if i, ok := procfs.Search(t.tasks, pid); ok {
 		return &t.Processes[i]
 	}
 	return nil
 }
 
 // Roots are the processes that have no place below another.
-func (t *Tree) Roots() iter.Seq[*Process] { return t.each(t.roots) }
+func (t *Tree) Roots() iter.Seq[*Process] { return t.each(t.root) }
 
 // Children are the processes placed below p: its children, those of them that
 // are elsewhere as visitors excepted; and below the first process of a pid
 // namespace, the visitors in it.
 func (t *Tree) Children(p *Process) iter.Seq[*Process] {
-	i, ok := t.at[p.PID()]
+	i, ok := procfs.Search(t.tasks, p.PID())
 	if !ok {
-		return t.each(nil)
+		return t.each(none)
 	}
-	return t.each(t.children[i])
+	return t.each(t.first[i])
 }
 
-func (t *Tree) each(list []int) iter.Seq[*Process] {
+// each are the processes from one on that have the same place.
+func (t *Tree) each(first int32) iter.Seq[*Process] {
 	return func(yield func(*Process) bool) {
-		for _, i := range list {
+		for i := first; i != none; i = t.next[i] {
 			if !yield(&t.Processes[i]) {
 				return
 			}
@@ -196,13 +210,10 @@ func (t *Tree) Containers(ctx context.Context, engines []engine.Engine) ([]engin
 	return t.containers(ctx, engines, false)
 }
 
-// Names gives the first processes of containers their names, and reads nothing
-// else of them. Errors are as those of engine.List.
-func (t *Tree) Names(ctx context.Context, engines []engine.Engine) error {
-	// What nobody gave a name has none here.
-	engines = slices.DeleteFunc(slices.Clone(engines), func(e engine.Engine) bool { return e.Name() == engine.Bare })
-	_, err := t.containers(ctx, engines, true)
-	return err
+// Names is Containers for who needs no more of them than what they are called and
+// their first processes, as engine.Names.
+func (t *Tree) Names(ctx context.Context, engines []engine.Engine) ([]engine.Container, error) {
+	return t.containers(ctx, engines, true)
 }
 
 func (t *Tree) containers(ctx context.Context, engines []engine.Engine, brief bool) ([]engine.Container, error) {

@@ -64,28 +64,28 @@ func (t *Tree) explain(sessions [][]int, exe func(pid int) string, groups func(p
 		}
 	}
 	known := make([]bool, len(t.Processes))
-	var via func(i int) string
-	via = func(i int) string {
+	var via func(i int32) string
+	via = func(i int32) string {
 		p := &t.Processes[i]
 		if known[i] || !p.Visitor || p.Level() == 0 {
 			return p.Via
 		}
 		known[i] = true
-		parent := t.parent(i)
+		parent := t.parent[i]
 		switch {
 		case p.Container != "": // it is one of its own, in the other's pid namespace
 			p.Via, _, _ = strings.Cut(p.Container, ":")
-		case parent >= 0 && t.Processes[parent].Visitor && t.Processes[parent].Level() == p.Level():
+		case parent != none && t.Processes[parent].Visitor && t.Processes[parent].Level() == p.Level():
 			p.Via = via(parent)
 		case slices.ContainsFunc(sessions, func(pids []int) bool { return slices.Equal(pids, p.PIDs) }), cgroup.InSession(groups(p.PID())):
 			p.Via = "outband"
-		case parent >= 0 && t.Processes[parent].Level() < p.Level():
+		case parent != none && t.Processes[parent].Level() < p.Level():
 			p.Via = launched(program(&t.Processes[parent], exe), names[p.PIDNS])
 		}
 		return p.Via
 	}
 	for i := range t.Processes {
-		via(i)
+		via(int32(i))
 	}
 }
 

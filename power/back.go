@@ -71,7 +71,7 @@ func (m *machine) child(_ context.Context, tasks []procfs.Task) *Back {
 		return nil
 	}
 	for _, t := range tasks {
-		first := len(t.NSpid) == len(m.t.PIDs()) && t.NSpid[len(t.NSpid)-1] == 1 && len(t.NSpid) > 1
+		first := t.First() && len(t.NSpid) == len(m.t.PIDs())
 		younger := t.Start > m.t.Started() && t.Start >= m.began
 		if t.Parent == m.parent.PID && t.Cmdline == m.runs && first && younger && ns.ID(t.PIDNS) != m.t.Namespaces()[ns.PID] {
 			return &Back{PIDs: t.NSpid, By: m.parent.Comm}

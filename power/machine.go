@@ -112,7 +112,7 @@ func inside(tasks []procfs.Task) error {
 // members are the processes of the target's pid namespace and of those below it.
 // Its init, once it has ended, is none.
 func (m *machine) members(ctx context.Context) ([]procfs.Task, error) {
-	tasks, err := m.t.Proc().Scan(ctx)
+	tasks, err := m.t.Proc().Outline(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ func (p *program) completeTargets(_ *cobra.Command, args []string, _ string) ([]
 func (p *program) targetNames(wanted func(*engine.Container) bool) ([]cobra.Completion, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
 	defer cancel()
-	containers, _ := engine.Names(ctx, append([]engine.Engine{engine.Demo(p.runDir)}, engines()...))
+	containers, _ := engine.Names(ctx, p.engines())
 	names := make([]cobra.Completion, 0, len(containers))
 	for i := range containers {
 		c := &containers[i]

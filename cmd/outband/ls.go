@@ -122,7 +122,16 @@ func (p *program) ls(ctx context.Context, w io.Writer, f *lsFlags) error {
 		return fmt.Errorf("%w: there is no engine called %q (%s)", errUsage, safetext.Escape(f.engine), strings.Join(names, ", "))
 	}
 	collectLess()
-	tree, containers, err := p.snapshot(ctx)
+	var err error
+	if p.processes, err = pidtree.Open(); err != nil {
+		return err
+	}
+	defer p.processes.Close()
+	wanted := fullGlance
+	if !f.all && (f.output == "" || f.output == "name") {
+		wanted = briefGlance
+	}
+	tree, containers, err := p.look(ctx, wanted)
 	if err != nil {
 		return err
 	}

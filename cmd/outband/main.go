@@ -37,7 +37,7 @@ func main() {
 type program struct {
 	runDir         string
 	stdout, stderr io.Writer       // what is printed passes internal/safetext
-	processes      *pidtree.Reader // of a verb that looks more than once, else nil
+	processes      *pidtree.Reader // of a verb that looks at all
 }
 
 // exitStatus is an exit code that is not about an error of outband's own.

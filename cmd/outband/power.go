@@ -179,7 +179,8 @@ type switching struct {
 // All processes are read for that first, those that can be: a container that is
 // to be powered off may have some that cannot.
 func (s *switching) find(ctx context.Context) error {
-	_, list, unsure := s.look(ctx)
+	list, unsure := engine.List(ctx, s.engines())
+	s.doubt(unsure)
 	c, err := engine.Named(list, s.name)
 	switch {
 	case errors.Is(err, engine.ErrNotFound): // by another name than an engine's

@@ -11,7 +11,6 @@ import (
 
 	"github.com/outband/outband"
 	"github.com/outband/outband/engine"
-	"github.com/outband/outband/pidtree"
 	"github.com/outband/outband/power"
 )
 
@@ -22,11 +21,7 @@ const settleTime = 5 * time.Second
 // again is what the engine of a container knows of it by now, and whether the
 // kernel has it frozen; nil for nothing.
 func again(ctx context.Context, c *engine.Container) *engine.Container {
-	tree, _ := pidtree.Snapshot(ctx)
-	if tree == nil {
-		return nil
-	}
-	list, _ := tree.Containers(ctx, engines())
+	list, _ := engine.List(ctx, engines())
 	for i := range list {
 		l := &list[i]
 		if l.Engine != c.Engine || l.User != c.User || l.ID != c.ID {

@@ -113,7 +113,7 @@ func (p *program) looker(ctx context.Context, target string) (look func() (*fore
 	}
 	if target == "" {
 		return func() (*forest, error) {
-			tree, err := p.picture(ctx)
+			tree, _, err := p.look(ctx, treeGlance)
 			if err != nil {
 				return nil, err
 			}
@@ -130,7 +130,7 @@ func (p *program) looker(ctx context.Context, target string) (look func() (*fore
 		return nil, nil, err
 	}
 	return func() (*forest, error) {
-		tree, err := p.picture(ctx)
+		tree, _, err := p.look(ctx, treeGlance)
 		if err != nil {
 			return nil, err
 		}

@@ -114,43 +114,31 @@ func engines() []engine.Engine {
 	return all.With(all.Options{DockerHost: os.Getenv("DOCKER_HOST")})
 }
 
-// snapshot reads all processes and names the containers among them. What could
-// not be asked or read is told, and is no reason not to show the rest.
-func (p *program) snapshot(ctx context.Context) (*pidtree.Tree, []engine.Container, error) {
-	tree, containers, err := p.look(ctx)
+// engines are all engines, and the containers of demos.
+func (p *program) engines() []engine.Engine { return append(engines(), engine.Demo(p.runDir)) }
+
+// glance is what a verb wants to know of all processes and the containers among them.
+type glance struct {
+	read func(*pidtree.Reader, context.Context) (*pidtree.Tree, error)
+	name func(*pidtree.Tree, context.Context, []engine.Engine) ([]engine.Container, error)
+	bare bool // those too that no engine has a name for
+}
+
+var (
+	// treeGlance is processes with their arguments, and what containers are called.
+	treeGlance = glance{(*pidtree.Reader).Snapshot, (*pidtree.Tree).Names, false}
+	// briefGlance is which containers there are.
+	briefGlance = glance{(*pidtree.Reader).Outline, (*pidtree.Tree).Names, true}
+	// fullGlance is all that there is to know of them.
+	fullGlance = glance{(*pidtree.Reader).Outline, (*pidtree.Tree).Containers, true}
+)
+
+// look reads all processes and names the containers among them. What could not be
+// asked or read is told, and is no reason not to show the rest.
+func (p *program) look(ctx context.Context, g glance) (*pidtree.Tree, []engine.Container, error) {
+	tree, err := g.read(p.processes, ctx)
 	if tree == nil {
 		return nil, nil, err
-	}
-	return tree, containers, nil
-}
-
-// look is snapshot with an error for engines that could not be asked.
-func (p *program) look(ctx context.Context) (tree *pidtree.Tree, containers []engine.Container, err error) {
-	tree, err = p.named(ctx, func(t *pidtree.Tree, engines []engine.Engine) error {
-		containers, err = t.Containers(ctx, engines)
-		return err
-	})
-	return tree, containers, err
-}
-
-// picture is snapshot for who needs no more of containers than their names.
-func (p *program) picture(ctx context.Context) (*pidtree.Tree, error) {
-	tree, err := p.named(ctx, func(t *pidtree.Tree, engines []engine.Engine) error { return t.Names(ctx, engines) })
-	if tree == nil {
-		return nil, err
-	}
-	return tree, nil
-}
-
-// named reads all processes, and has ask name containers among them.
-func (p *program) named(ctx context.Context, ask func(*pidtree.Tree, []engine.Engine) error) (*pidtree.Tree, error) {
-	shot := pidtree.Snapshot
-	if p.processes != nil {
-		shot = p.processes.Snapshot
-	}
-	tree, err := shot(ctx)
-	if tree == nil {
-		return nil, err
 	}
 	if err != nil {
 		p.say("note: %v", err)
@@ -161,12 +149,13 @@ func (p *program) named(ctx context.Context, ask func(*pidtree.Tree, []engine.En
 	if n := tree.Unknown(); n > 0 {
 		p.say("note: processes whose container only root may know: %d; there may be more names and visitors", n)
 	}
-	err = ask(tree, append([]engine.Engine{engine.Demo(p.runDir)}, engines()...))
+	asked := slices.DeleteFunc(p.engines(), func(e engine.Engine) bool { return !g.bare && e.Name() == engine.Bare })
+	containers, err := g.name(tree, ctx, asked)
 	p.doubt(err)
 	if err := tree.Explain(p.sessionNumbers); err != nil {
 		p.say("note: %v", err)
 	}
-	return tree, err
+	return tree, containers, nil
 }
 
 // doubt tells of engines that could not be asked.

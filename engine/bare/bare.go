@@ -9,7 +9,6 @@ import (
 	"fmt"
 
 	"github.com/outband/outband/engine"
-	"github.com/outband/outband/internal/procfs"
 )
 
 // Engine finds the first processes of all pid namespaces below the caller's own.
@@ -25,14 +24,15 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 		return nil, err
 	}
 	firsts := 0
-	for _, t := range tasks {
-		if isFirst(t) {
+	for i := range tasks {
+		if tasks[i].First() {
 			firsts++
 		}
 	}
 	all := make([]engine.Container, 0, firsts) // of which there may be a thousand
-	for _, t := range tasks {
-		if !isFirst(t) {
+	for i := range tasks {
+		t := &tasks[i]
+		if !t.First() {
 			continue
 		}
 		init, err := h.Init(engine.Facts{PID: t.PID, Start: t.Start})
@@ -45,6 +45,3 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 	}
 	return all, nil
 }
-
-// isFirst tells whether a process is the first of a pid namespace.
-func isFirst(t procfs.Task) bool { return len(t.NSpid) > 1 && t.NSpid[len(t.NSpid)-1] == 1 }

@@ -26,10 +26,10 @@ const maxSpaces = 64
 // While one is open its number is no other's.
 type spaces struct {
 	chains  map[uint64][]int
-	seen    map[uint64]bool
-	place   int  // a descriptor that one pidfd after the other becomes; 0: none yet
-	fdinfo  int  // what the kernel says of that one: it looks when it is read
-	missing bool // the kernel cannot translate; never that it can
+	seen    [512]uint64 // those that a process was in, as far as they do not get in each other's way
+	place   int         // a descriptor that one pidfd after the other becomes; 0: none yet
+	fdinfo  int         // what the kernel says of that one: it looks when it is read
+	missing bool        // the kernel cannot translate; never that it can
 }
 
 // close closes all that is open.
@@ -59,7 +59,7 @@ func (s *spaces) closeChains() {
 func (r *reader) numbersIn(pid int, space uint64) []int {
 	chain, known := r.spaces.chains[space]
 	if !known {
-		if r.spaces.missing || space == 0 || r.own == 0 || !r.spaces.seen[space] {
+		if r.spaces.missing || space == 0 || r.own == 0 || *r.spaces.seenAt(space) != space {
 			return r.byPidfd(pid, space)
 		}
 		chain = r.openChain(pid, space)
@@ -82,12 +82,12 @@ func (r *reader) numbersIn(pid int, space uint64) []int {
 	return pids
 }
 
+// seenAt is where it is kept that a process was in a namespace.
+func (s *spaces) seenAt(space uint64) *uint64 { return &s.seen[space%uint64(len(s.seen))] }
+
 // byPidfd reads the numbers from the fdinfo of a pidfd (5.4).
 func (r *reader) byPidfd(pid int, space uint64) []int {
-	if r.spaces.seen == nil {
-		r.spaces.seen = map[uint64]bool{}
-	}
-	r.spaces.seen[space] = true
+	*r.spaces.seenAt(space) = space
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return nil

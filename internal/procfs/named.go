@@ -42,5 +42,5 @@ func (fs *FS) Named(ctx context.Context, names ...string) ([]Task, error) {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("%w: %w", ErrIncomplete, ctx.Err())
 	}
-	return fs.read(ctx, found)
+	return fs.read(ctx, found, false)
 }

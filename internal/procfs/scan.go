@@ -41,7 +41,13 @@ const (
 // A27 (docs/threat-model.md): a process that does not answer is Silent, and holds
 // up nobody but its reader. When ctx is done, what has been read is returned with
 // ErrIncomplete.
-func (fs *FS) Scan(ctx context.Context) ([]Task, error) {
+func (fs *FS) Scan(ctx context.Context) ([]Task, error) { return fs.all(ctx, false) }
+
+// Outline is Scan but for the arguments of processes in pid namespaces below, whose
+// memory is left alone: these take a fifth of the time.
+func (fs *FS) Outline(ctx context.Context) ([]Task, error) { return fs.all(ctx, true) }
+
+func (fs *FS) all(ctx context.Context, outline bool) ([]Task, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -49,16 +55,16 @@ func (fs *FS) Scan(ctx context.Context) ([]Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fs.read(ctx, pids)
+	return fs.read(ctx, pids, outline)
 }
 
 // Rescan reads single processes again, see Scan.
 func (fs *FS) Rescan(pids []int) []Task {
-	tasks, _ := fs.read(context.Background(), pids) // those that could not be read are missing
+	tasks, _ := fs.read(context.Background(), pids, false) // those that could not be read are missing
 	return tasks
 }
 
-func (fs *FS) read(ctx context.Context, pids []int) ([]Task, error) {
+func (fs *FS) read(ctx context.Context, pids []int, outline bool) ([]Task, error) {
 	if len(pids) == 0 {
 		return []Task{}, nil
 	}
@@ -66,6 +72,7 @@ func (fs *FS) read(ctx context.Context, pids []int) ([]Task, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.outline = outline
 	defer s.release()
 	err = s.run(ctx)
 	tasks, missing := s.told()
@@ -116,6 +123,8 @@ type scan struct {
 	slots  []slot
 	tasks  []Task       // of the slots
 	next   atomic.Int64 // slot
+
+	outline bool
 
 	workers []*worker
 	left    int          // workers that were left to themselves
@@ -176,7 +185,7 @@ type worker struct {
 func (s *scan) work(w *worker) {
 	defer s.release()
 	_ = sys.Control(s.root, func(fd int) {
-		r := &reader{root: fd, own: s.own, silent: s.silent}
+		r := &reader{root: fd, own: s.own, silent: s.silent, outline: s.outline}
 		defer r.spaces.close()
 		for !w.late.Load() {
 			i := s.next.Add(1) - 1

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -73,6 +74,41 @@ func TestScan(t *testing.T) {
 	}
 	if self := all[os.Getpid()]; self.PIDNS == 0 || self.PIDNS == all[c.Pid()].PIDNS || all[1].PIDNS != self.PIDNS {
 		t.Errorf("pid namespaces %d, %d, %d", all[1].PIDNS, self.PIDNS, all[c.Pid()].PIDNS)
+	}
+}
+
+// An outline lacks the arguments of processes in pid namespaces below, and nothing
+// else: their memory is not asked for.
+func TestOutline(t *testing.T) {
+	testutil.RequireRoot(t)
+	testutil.NoLeaks(t)
+	fs, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fs.Close()
+	c := testutil.Throwaway(t, throwaway.Spec{Depth: 2})
+	tasks, err := fs.Outline(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := scanAll(t, fs)
+	for _, pid := range []int{os.Getpid(), c.Pid(), c.Leaf().Pid()} {
+		i, ok := Search(tasks, pid)
+		if !ok {
+			t.Fatalf("%d is missing", pid)
+		}
+		want := all[pid]
+		if want.Cmdline == "" {
+			t.Errorf("%+v", want)
+		}
+		if len(want.NSpid) > 1 {
+			want.Cmdline = ""
+		}
+		tasks[i].State, want.State = 0, 0 // it goes on meanwhile
+		if !reflect.DeepEqual(tasks[i], want) {
+			t.Errorf("%+v, want %+v", tasks[i], want)
+		}
 	}
 }
 

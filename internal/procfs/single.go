@@ -45,6 +45,15 @@ func (fs *FS) Readlink(pid int, name string) (string, error) {
 // CgroupSize is what a buffer for CgroupText should hold, bytes.
 const CgroupSize = firstRead
 
+// Groups returns the cgroups of process pid, see CgroupText.
+func (fs *FS) Groups(pid int, buf []byte) ([]Group, error) {
+	text, err := fs.CgroupText(pid, buf)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGroups(text)
+}
+
 // CgroupText reads the cgroup file of process pid, see ParseGroups: into buf,
 // where it fits.
 func (fs *FS) CgroupText(pid int, buf []byte) ([]byte, error) {

@@ -24,11 +24,28 @@ type Task struct {
 	Kthread     bool
 	Exiting     bool   // it is on its way out
 	Comm        string // raw
-	// Cmdline is what cmdline holds, raw, its first MaxCmdline bytes at most.
+	// Cmdline is what cmdline holds, raw, its first MaxCmdline bytes at most; see
+	// Outline.
 	Cmdline string
 	// Silent says that it did not tell its arguments in time: something holds on
 	// to its memory. All else of it is here.
 	Silent bool
+}
+
+// First tells whether it is the first process of a pid namespace below the reader's.
+func (t *Task) First() bool { return len(t.NSpid) > 1 && t.NSpid[len(t.NSpid)-1] == 1 }
+
+// Search finds the process with a number among processes in the order of theirs.
+func Search(tasks []Task, pid int) (at int, ok bool) {
+	low, high := 0, len(tasks)
+	for low < high {
+		if middle := int(uint(low+high) >> 1); tasks[middle].PID < pid {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low, low < len(tasks) && tasks[low].PID == pid
 }
 
 // MaxCmdline is how much is kept of a command line: a page, as ps(1) of old had.
@@ -44,9 +61,11 @@ type reader struct {
 	root   int
 	own    uint64
 	silent *silent
-	path   []byte
-	buf    [MaxCmdline]byte
-	spaces spaces
+	// outline says that arguments are wanted only of those in its own pid namespace.
+	outline bool
+	path    []byte
+	buf     [MaxCmdline]byte
+	spaces  spaces
 	// kthreads is whose kernel threads are, once it is known.
 	kthreads *uint32
 }
@@ -67,7 +86,7 @@ func (r *reader) slot(s *slot) {
 	}
 	id := identity{t.PID, t.Start}
 	t.Silent = r.silent.has(id)
-	if t.Silent || t.Kthread || t.State == 'Z' || t.State == 'X' { // no arguments
+	if t.Silent || t.Kthread || t.State == 'Z' || t.State == 'X' || r.outline && len(t.NSpid) > 1 { // no arguments
 		s.state.Store(done)
 		return
 	}

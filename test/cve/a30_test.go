@@ -61,7 +61,7 @@ func killEverywhere(t *testing.T, tool *rig.Tool, group string) {
 		// Later calls of those who wait: the command was there, or was done.
 		began := (r.Code == 137 || r.Code == 0) && (goneIn == rig.WardenName || goneIn == rig.ShepherdName)
 		if r.Hung || !told && !began {
-			t.Errorf("killed at %d: %+v", at, r)
+			t.Errorf("killed at %d, in %q: %+v", at, goneIn, r)
 		}
 		checkGone(t, tool, group)
 		if t.Failed() {
