@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/outband/outband/internal/testutil"
 )
 
 // What has become too large stands out, and the picture has a mark for each size.
@@ -45,6 +47,26 @@ func TestFilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := filled(dir, 3); err != nil {
+		t.Error(err)
+	}
+}
+
+// Of pid namespaces that were made nothing is left, not even zombies: what lists
+// processes would count them in all contests that follow.
+func TestSpacesLeaveNothing(t *testing.T) {
+	testutil.RequireRoot(t)
+	testutil.RequireCommand(t, "cc", "gcc")
+	testutil.NoLeaks(t)
+	l := &lab{dir: t.TempDir()}
+	program := l.compileScale(t.Context())
+	if program == "" {
+		t.Fatal(l.notes)
+	}
+	release, err := l.holdSpaces(program, 10, 3)
+	if err == nil {
+		err = release()
+	}
+	if err != nil {
 		t.Error(err)
 	}
 }

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { most = 1 << 16, threads = 2 };
@@ -78,10 +79,30 @@ static int child(void)
 	return 0;
 }
 
+static int gate[2]; /* a pipe that all wait at, until the first process opens it */
+
+/*
+ * Waits at the gate, and then for its children: one that nobody waits for stays, as
+ * a zombie of whoever is next, for as long as that lives.
+ */
+static void stay(void)
+{
+	char byte;
+
+	close(gate[1]);
+	if (read(gate[0], &byte, 1) < 0)
+		_exit(1);
+	while (wait(NULL) > 0)
+		;
+	_exit(0);
+}
+
 static int hold(int count, int each, char **groups)
 {
 	char byte;
 
+	if (pipe(gate))
+		return 1;
 	for (; *groups; groups++) {
 		int fd = open(*groups, O_WRONLY | O_CLOEXEC);
 		if (fd < 0 || write(fd, "0", 1) != 1)
@@ -96,12 +117,12 @@ static int hold(int count, int each, char **groups)
 		if (!child()) /* the first inside has the others */
 			for (int k = 1; k < each && child(); k++)
 				;
-		for (;;)
-			pause();
+		stay();
 	}
-	if (write(1, "\n", 1) != 1)
+	if (write(1, "\n", 1) != 1 || read(0, &byte, 1) < 0)
 		return 1;
-	return read(0, &byte, 1) < 0;
+	stay();
+	return 0;
 }
 
 int main(int argc, char **argv)
