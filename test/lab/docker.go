@@ -109,6 +109,9 @@ func Containerd() *Engine {
 		Name: "containerd", version: []string{"containerd", "--version"},
 		Needs: []Program{{"containerd", "containerd"}, {"ctr", "containerd"}, {"runc", "runc"}},
 		setup: func(ctx context.Context, h *Host) error {
+			if _, err := h.Command("ctr", "version").output(ctx); err == nil {
+				return nil // there is one for pods
+			}
 			return h.daemon(ctx, h.Command("containerd"), "ctr", "version")
 		},
 		run: runContainerd,

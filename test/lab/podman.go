@@ -66,8 +66,12 @@ func (h *Host) write(path, content string, mode os.FileMode) error {
 	return os.WriteFile(h.Path(path), []byte(content), mode)
 }
 
-// addUser gives the host its ordinary user, with ids for user namespaces.
+// addUser gives the host its ordinary user, with ids for user namespaces. It is the
+// same one for all engines.
 func (h *Host) addUser() error {
+	if _, err := os.Stat(h.Path(userHome)); err == nil {
+		return nil
+	}
 	for path, line := range map[string]string{
 		"/etc/passwd": fmt.Sprintf("%s:x:%d:%d::%s:/bin/sh", userName, userID, userID, userHome),
 		"/etc/group":  fmt.Sprintf("%s:x:%d:", userName, userID),

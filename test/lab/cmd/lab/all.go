@@ -21,8 +21,10 @@ func beside() []struct {
 		engine *lab.Engine
 		name   string
 	}{
-		{lab.Docker(), "web"}, {lab.Podman(), "db"}, {lab.PodmanRootless(), "notes"}, {lab.Containerd(), "cache"}, {lab.LXC(), "mail"},
-		{lab.Nspawn(), "build"}, {lab.RunC(), "job"}, {lab.Unshare(), "nameless"},
+		{lab.LXCRootless(), "chat"}, // before the user has other files, which its set-up would own
+		{lab.Docker(), "web"}, {lab.DockerRootless(), "shop"}, {lab.Podman(), "db"}, {lab.PodmanRootless(), "notes"},
+		{lab.CRI(), "front"}, {lab.Containerd(), "cache"}, {lab.LXC(), "mail"}, {lab.Nspawn(), "build"}, {lab.RunC(), "job"},
+		{lab.Crun(), "task"}, {lab.Bubblewrap(), "sandbox"}, {lab.Firejail(), "jail"}, {lab.Unshare(), "nameless"},
 	}
 }
 

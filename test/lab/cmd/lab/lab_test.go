@@ -27,7 +27,7 @@ func TestAll(t *testing.T) {
 	testutil.RequireRoot(t)
 	testutil.NoLeaks(t)
 	if testing.Short() {
-		t.Skip("starts eight engines")
+		t.Skip("starts fourteen engines")
 	}
 	for _, b := range beside() {
 		for _, p := range b.engine.Needs {
@@ -50,15 +50,25 @@ func TestAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"docker web", "podman db", "podman podman@lab:notes", "containerd default/cache", "lxc mail", "nspawn build", "runc job", "bare pid:[0-9]+"} {
-		engine, name, _ := strings.Cut(name, " ")
-		row := regexp.MustCompile(`(?m)^` + name + ` +` + engine + ` +running +[0-9]+ `)
-		if n := len(row.FindAllString(list, -1)); n != 1 || !row.Match(readme) {
-			t.Errorf("%s %s: %d rows, and in the README: %v", engine, name, n, row.Match(readme))
-		}
-		short := name[strings.LastIndexByte(name, ':')+1:]
-		if engine != "bare" && !regexp.MustCompile(` +1 .*─ sleep  `+engine+`(@lab)?:`+short).MatchString(tree) {
-			t.Errorf("%s:%s is not in the tree", engine, short)
+	for _, row := range []struct {
+		name, engine, tree string // patterns; bare ones have no name in the tree
+		count              int
+	}{
+		{"web", "docker", "docker:web", 1}, {"docker@lab:shop", "docker", "docker@lab:shop", 1},
+		{"db", "podman", "podman:db", 1}, {"podman@lab:notes", "podman", "podman@lab:notes", 1},
+		{"default/cache", "containerd", "containerd:default/cache", 1}, {"pod:lab/pod-front/front", "containerd", "pod:lab/pod-front/front", 1},
+		{"mail", "lxc", "lxc:mail", 1}, {"lxc@lab:chat", "lxc", "lxc@lab:chat", 1}, {"build", "nspawn", "nspawn:build", 1},
+		{"job", "runc", "runc:job", 1}, {"task", "crun", "crun:task", 1}, {"pid:[0-9]+", "bare", "pidns:[0-9]+", 3},
+	} {
+		listed := regexp.MustCompile(`(?m)^` + row.name + ` +` + row.engine + ` +running +[0-9]+ `)
+		drawn := regexp.MustCompile(` +1 .*─ [a-z]+  ` + row.tree + `  `)
+		for _, part := range []struct {
+			what, text string
+			pattern    *regexp.Regexp
+		}{{"list", list, listed}, {"README", string(readme), listed}, {"tree", tree, drawn}, {"README", string(readme), drawn}} {
+			if n := len(part.pattern.FindAllString(part.text, -1)); n != row.count {
+				t.Errorf("%s: %d times in the %s, want %d", row.name, n, part.what, row.count)
+			}
 		}
 	}
 	if !strings.Contains(inside, " ps\n") || t.Failed() {
