@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/ns"
@@ -54,15 +55,18 @@ func Recorded(root string, tasks []procfs.Task) *Host {
 }
 
 // Tasks are all processes, in the order of their numbers. One whose files do not
-// answer holds up nobody: what there is by half of the time is what there is, and
-// that it is not all is told once.
+// answer holds up nobody: what there is by half of an engine's time is what there
+// is, and that it is not all is told once.
 //
 // A27 (docs/threat-model.md): a process can let its readers wait.
-func (h *Host) Tasks(ctx context.Context) ([]procfs.Task, error) {
+func (h *Host) Tasks(ctx context.Context) ([]procfs.Task, error) { return h.read(ctx, askTime/2) }
+
+// read reads all processes if they are not known yet.
+func (h *Host) read(ctx context.Context, limit time.Duration) ([]procfs.Task, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.tasks == nil {
-		ctx, cancel := context.WithTimeout(ctx, askTime/2)
+		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		tasks, err := h.scan(ctx)
 		if errors.Is(err, procfs.ErrIncomplete) && len(tasks) > 0 {

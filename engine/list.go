@@ -48,8 +48,12 @@ func (e oneLine) Unwrap() error { return e.error }
 // ErrDeadline is an engine's state that could not be read in time.
 var ErrDeadline = errors.New("no answer in time")
 
-// askTime is how long one engine may take.
-const askTime = 300 * time.Millisecond
+const (
+	// askTime is how long one engine may take.
+	askTime = 300 * time.Millisecond
+	// readTime is how long all processes may, before any engine is asked.
+	readTime = 3 * time.Second
+)
 
 // List returns all containers that engines know, those that do not run
 // included, in the order of their names. engine/all has the list of engines.
@@ -115,6 +119,9 @@ type answer struct {
 // itself: what it waits for may be a file system that is dead (A27,
 // docs/threat-model.md). Its answer will be dropped.
 func (h *Host) ask(ctx context.Context, engines []Engine) ([][]Container, error) {
+	if !h.narrow() { // engines are not given the time that it takes on a slow machine
+		_, _ = h.read(ctx, readTime) // if that fails, it fails for who needs it
+	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	answers := make(chan answer, len(engines))

@@ -44,11 +44,16 @@ func (h *Host) Asks(user string) bool {
 // named returns the processes that may execute a program of these names: where that
 // is all that will be asked, without a look at the others.
 func (h *Host) named(ctx context.Context, names []string) ([]procfs.Task, error) {
-	h.mu.Lock()
-	narrow := h.tasks == nil && h.sought != nil && h.sought.only
-	h.mu.Unlock()
-	if narrow {
+	if h.narrow() {
 		return h.proc.Named(ctx, names...)
 	}
 	return h.Tasks(ctx)
+}
+
+// narrow tells whether it is one engine's processes that will be asked for, and all
+// are not known already.
+func (h *Host) narrow() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.tasks == nil && h.sought != nil && h.sought.only
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/outband/outband/internal/procfs"
 )
@@ -50,6 +51,22 @@ func TestIncomplete(t *testing.T) {
 	var brief, narrow bool
 	all, err := h.List(t.Context(), []Engine{fussy{&got, &brief, &narrow}, scanner{}, scanner{}})
 	if len(all) != 1 || !errors.Is(err, procfs.ErrIncomplete) || strings.Count(err.Error(), "\n") != 0 {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+// Engines are not given the time that it takes to read all processes.
+func TestSlowProcesses(t *testing.T) {
+	h := NewHost(openProc(t), nil)
+	h.scan = func(ctx context.Context) ([]procfs.Task, error) {
+		select {
+		case <-ctx.Done():
+			return nil, procfs.ErrIncomplete
+		case <-time.After(askTime + askTime/3):
+			return []procfs.Task{{PID: 1 << 22, NSpid: []int{1 << 22, 1}, Start: 1, State: 'R'}}, nil
+		}
+	}
+	if all, err := h.List(t.Context(), []Engine{scanner{}}); len(all) != 1 || err != nil {
 		t.Errorf("%+v, %v", all, err)
 	}
 }

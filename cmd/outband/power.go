@@ -17,6 +17,7 @@ import (
 
 	"github.com/outband/outband"
 	"github.com/outband/outband/engine"
+	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/power"
 )
@@ -187,6 +188,8 @@ func (s *switching) find(ctx context.Context) error {
 		s.target, err = outband.OpenIn(ctx, s.name, s.runDir, engines()...)
 	case err != nil:
 		return err
+	case c.Init.PID == 0 && errors.Is(unsure, procfs.ErrIncomplete):
+		return fmt.Errorf("whether it runs is not known: %w", unsure)
 	case c.Init.PID == 0:
 		s.container = c
 		return nil
