@@ -91,7 +91,7 @@ func (p *patient) stuck(ctx context.Context, f *family) (list []*procfs.Task) {
 	case <-time.After(lingering):
 	case <-ctx.Done():
 	}
-	for _, now := range p.target.Proc().Rescan(pids) {
+	for _, now := range p.target.Proc().Rescan(ctx, true, pids...) {
 		if m := suspects[now.PID]; now.Start == m.Start && now.State == m.State {
 			list = append(list, m)
 		}

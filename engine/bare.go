@@ -30,8 +30,16 @@ func byPID(ctx context.Context, proc *procfs.FS, number, _ string) (*procfs.Proc
 		p.Close()
 		return nil, gone(err, "process", number)
 	}
-	if first != p {
-		p.Close()
+	if first == p {
+		return p, nil
+	}
+	// A19 (docs/threat-model.md): while the process lives, the number of its
+	// namespace cannot be another's.
+	err = p.Alive()
+	p.Close()
+	if err != nil {
+		first.Close()
+		return nil, gone(err, "process", number)
 	}
 	return first, nil
 }

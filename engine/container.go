@@ -205,17 +205,19 @@ func merge(lists [][]Container) []Container {
 }
 
 // dropEnded leaves out what an inner engine takes for a container that has
-// ended, where an outer one knows the same id.
+// ended, where an outer one of the same user knows the same id: what one user's
+// engine says hides nothing of another's (A20, docs/threat-model.md).
 func dropEnded(all []Container) []Container {
-	ids := map[string]int{}
+	type key struct{ user, id string }
+	ids := map[key]int{}
 	for i := len(all) - 1; i >= 0; i-- {
 		if all[i].idLike() {
-			ids[all[i].ID] = i
+			ids[key{all[i].User, all[i].ID}] = i
 		}
 	}
 	kept := all[:0]
 	for i, c := range all {
-		if first, ok := ids[c.ID]; ok && first != i && c.Init.PID == 0 {
+		if first, ok := ids[key{c.User, c.ID}]; ok && first != i && c.Init.PID == 0 {
 			continue
 		}
 		kept = append(kept, c)

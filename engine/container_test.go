@@ -111,7 +111,7 @@ func TestResolveNames(t *testing.T) {
 	proc := openProc(t)
 	a, b := testutil.Throwaway(t, throwaway.Spec{}), testutil.Throwaway(t, throwaway.Spec{})
 	list := func(c *throwaway.Container, engine, name string) Container {
-		tasks := proc.Rescan([]int{c.Pid()})
+		tasks := proc.Rescan(t.Context(), true, c.Pid())
 		return Container{Engine: engine, Name: name, ID: name, State: Running, Init: initFrom(tasks[0])}
 	}
 	reused := list(b, "docker", "reused")
@@ -284,4 +284,16 @@ func FuzzParsePasswd(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A20: what a user's engine says does not hide root's container with the same id.
+func TestDropEndedOfOthers(t *testing.T) {
+	id := strings.Repeat("a", 64)
+	theirs := Container{Engine: "docker", User: "mallory", Name: "x", ID: id, State: Stopped}
+	roots := Container{Engine: "podman", Name: "db", ID: id, State: Stopped}
+	inner := Container{Engine: "crun", Name: id, ID: id, State: Stopped}
+	all := merge([][]Container{{theirs}, {roots}, {inner}})
+	if len(all) != 2 || all[0].Name != "x" || all[1].Name != "db" {
+		t.Errorf("%+v", all)
+	}
 }

@@ -41,25 +41,26 @@ func (h *Host) AnyDaemons(ctx context.Context, uid uint32, keep func(args []stri
 		return nil, err
 	}
 	kits := h.kitsAmong(ctx, tasks, uid)
-	return h.daemonsAmong(tasks, uid, func(t procfs.Task) bool { return onHost(t) || in(kits, t) }, keep, names...), nil
+	return h.daemonsAmong(ctx, tasks, uid, func(t procfs.Task) bool { return onHost(t) || in(kits, t) }, keep, names...), nil
 }
 
 // onHost tells whether a process is in the caller's own pid namespace.
 func onHost(t procfs.Task) bool { return len(t.NSpid) == 1 }
 
 // daemonsAmong is AnyDaemons for tasks that are where on says.
-func (h *Host) daemonsAmong(tasks []procfs.Task, uid uint32, on func(procfs.Task) bool, keep func(args []string) bool, names ...string) []Daemon {
-	var all []Daemon
+func (h *Host) daemonsAmong(ctx context.Context, tasks []procfs.Task, uid uint32, on func(procfs.Task) bool, keep func(args []string) bool, names ...string) []Daemon {
+	begins := func(name, comm string) bool { return strings.HasPrefix(name, comm) } // a comm has 15 bytes at most
+	var likely []procfs.Task
 	for _, t := range tasks {
-		if t.UID != uid || t.Kthread || t.Comm == "" || !on(t) {
-			continue
+		may := func(name string) bool { return begins(name, t.Comm) }
+		if t.UID == uid && !t.Kthread && t.Comm != "" && on(t) && slices.ContainsFunc(names, may) {
+			likely = append(likely, t)
 		}
-		begins := func(name string) bool { return strings.HasPrefix(name, t.Comm) } // a comm has 15 bytes at most
-		if !slices.ContainsFunc(names, begins) {
-			continue
-		}
-		args := h.args(t)
-		called := func(name string) bool { return begins(name) && filepath.Base(args[0]) == name }
+	}
+	var all []Daemon
+	for _, t := range h.withArguments(ctx, likely) {
+		args := procfs.Strings([]byte(t.Cmdline))
+		called := func(name string) bool { return begins(name, t.Comm) && filepath.Base(args[0]) == name }
 		if len(args) > 0 && slices.ContainsFunc(names, called) && (keep == nil || keep(args)) && h.sameRoot(t.PID) {
 			all = append(all, Daemon{t.PID, t.UID, args})
 		}
@@ -67,14 +68,24 @@ func (h *Host) daemonsAmong(tasks []procfs.Task, uid uint32, on func(procfs.Task
 	return all
 }
 
-// args are a process's arguments, which an outline does not have of one in a kit.
-func (h *Host) args(t procfs.Task) []string {
-	if t.Cmdline == "" && !onHost(t) && h.proc != nil {
-		if read, ok := first(h.proc.Rescan([]int{t.PID})); ok && read.Start == t.Start {
-			t = read
+// withArguments adds what an outline does not have of processes in a kit.
+func (h *Host) withArguments(ctx context.Context, tasks []procfs.Task) []procfs.Task {
+	var lacking []int
+	for _, t := range tasks {
+		if t.Cmdline == "" && !onHost(t) && h.proc != nil {
+			lacking = append(lacking, t.PID)
 		}
 	}
-	return procfs.Strings([]byte(t.Cmdline))
+	if len(lacking) == 0 {
+		return tasks
+	}
+	read := h.proc.Rescan(ctx, false, lacking...)
+	for i := range tasks {
+		if at, ok := procfs.Search(read, tasks[i].PID); ok && read[at].Start == tasks[i].Start {
+			tasks[i] = read[at]
+		}
+	}
+	return tasks
 }
 
 // Monitors are the processes on the host whose title begins with prefix; the rest

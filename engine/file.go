@@ -121,11 +121,25 @@ func (h *Host) open(path string, owner uint32, kind uint32) (*os.File, error) {
 	if st.Mode&unix.S_IFMT != kind || !ours || st.Mode&0o022 != 0 {
 		return nil, &fs.PathError{Op: "trust", Path: path, Err: fs.ErrPermission}
 	}
+	if owner != 0 && isKernels(fd) {
+		return nil, &fs.PathError{Op: "trust", Path: path, Err: fs.ErrPermission}
+	}
 	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
 		failed.Path = path // what people know
 	}
 	return f, err
+}
+
+// isKernels tells whether a file is the kernel's own, as in proc: a link of a user's
+// leads there to what is used up by whoever reads it, or to another process's memory
+// (A13, docs/threat-model.md).
+func isKernels(fd int) bool {
+	var st unix.Statfs_t
+	if unix.Fstatfs(fd, &st) != nil {
+		return true
+	}
+	return slices.Contains([]int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC}, int64(st.Type))
 }
 
 // RemoteError is state that was not looked at: the file system that it is on asks

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband/internal/procfs"
+	"github.com/outband/outband/internal/testutil"
 )
 
 // mounted is a host whose mounts are the machine's and those that are named.
@@ -139,5 +140,23 @@ func TestBounds(t *testing.T) {
 	}
 	if names, err := h.ReadDir(dir, 0); !errors.Is(err, unix.EFBIG) || len(names) != maxEntries {
 		t.Errorf("%d names, %v", len(names), err)
+	}
+}
+
+// A13: a link of a user's does not lead into the kernel's own file systems.
+func TestOpenKernels(t *testing.T) {
+	testutil.RequireRoot(t)
+	link := filepath.Join(t.TempDir(), "link")
+	for _, to := range []string{"/proc/kmsg", "/proc/self/status", "/sys/kernel/uevent_seqnum"} {
+		if err := os.Symlink(to, link); err != nil {
+			t.Fatal(err)
+		}
+		if f, err := NewHost(nil, nil).Open(link, 1000); err == nil {
+			f.Close()
+			t.Errorf("%s was opened", to)
+		}
+		if err := os.Remove(link); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -147,7 +147,7 @@ func (h *Host) task(pid int) (procfs.Task, bool) {
 		if pid <= 0 {
 			return procfs.Task{}, false
 		}
-		read := h.proc.Rescan([]int{pid})
+		read := h.proc.Rescan(context.Background(), true, pid)
 		return first(read)
 	}
 	i, ok := procfs.Search(h.tasks, pid)

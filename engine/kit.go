@@ -44,7 +44,7 @@ func (h *Host) kitsAmong(ctx context.Context, tasks []procfs.Task, uid uint32) [
 		return known.([]kit)
 	}
 	var all []kit
-	for _, d := range h.daemonsAmong(tasks, uid, onHost, nil, kitName) {
+	for _, d := range h.daemonsAmong(ctx, tasks, uid, onHost, nil, kitName) {
 		pid, err := h.FirstBelow(ctx, d.PID)
 		if err != nil {
 			return all // not for good

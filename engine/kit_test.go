@@ -79,11 +79,18 @@ func TestKitArguments(t *testing.T) {
 	}
 	h := NewHost(proc, tasks)
 	i, ok := procfs.Search(tasks, c.Pid())
-	if !ok || tasks[i].Cmdline != "" || len(h.args(tasks[i])) == 0 {
-		t.Fatalf("%+v: %q", tasks[i], h.args(tasks[i]))
+	if !ok {
+		t.Fatalf("%d is not among %d processes", c.Pid(), len(tasks))
+	}
+	if tasks[i].Cmdline != "" {
+		t.Errorf("%+v", tasks[i])
+	}
+	args := func() string { return h.withArguments(t.Context(), []procfs.Task{tasks[i]})[0].Cmdline }
+	if args() == "" {
+		t.Error("it has no arguments")
 	}
 	tasks[i].Start--
-	if args := h.args(tasks[i]); len(args) > 0 {
-		t.Errorf("another's are %q", args)
+	if got := args(); got != "" {
+		t.Errorf("another's are %q", got)
 	}
 }

@@ -93,22 +93,26 @@ func (r *Reader) Close() error { return r.proc.Close() }
 // does is read again: each process has its parent in the tree.
 //
 // With ErrIncomplete there is a tree all the same.
-func (r *Reader) Snapshot(ctx context.Context) (*Tree, error) { return r.make(ctx, r.proc.Scan) }
+func (r *Reader) Snapshot(ctx context.Context) (*Tree, error) { return r.look(ctx, false) }
 
 // Outline is Snapshot but for the arguments of processes in pid namespaces below
 // the reader's own, which have none then. It takes less time: that to read their
 // memory.
-func (r *Reader) Outline(ctx context.Context) (*Tree, error) { return r.make(ctx, r.proc.Outline) }
+func (r *Reader) Outline(ctx context.Context) (*Tree, error) { return r.look(ctx, true) }
 
-func (r *Reader) make(ctx context.Context, scan func(context.Context) ([]procfs.Task, error)) (*Tree, error) {
+func (r *Reader) look(ctx context.Context, outline bool) (*Tree, error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTime)
 	defer cancel()
+	scan := r.proc.Scan
+	if outline {
+		scan = r.proc.Outline
+	}
 	tasks, err := scan(ctx)
 	if tasks == nil {
 		return nil, err
 	}
 	hidden := !slices.ContainsFunc(tasks, func(t procfs.Task) bool { return t.PID == 1 }) // which there always is
-	t := newTree(settle(tasks, r.proc.Rescan, hidden), hidden)
+	t := newTree(settle(tasks, func(pids []int) []procfs.Task { return r.proc.Rescan(ctx, outline, pids...) }, hidden), hidden)
 	t.markOrphans(groupsIn(r.proc))
 	return t, err
 }

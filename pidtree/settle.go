@@ -42,18 +42,38 @@ func settle(tasks []procfs.Task, rescan func([]int) []procfs.Task, hidden bool) 
 			tasks[i].Parent = 0
 		}
 	}
-	for { // children of whoever is left out are left out
-		var left []procfs.Task
-		for i := range tasks {
-			if parented(tasks, &tasks[i]) {
-				left = append(left, tasks[i])
+	return rooted(tasks)
+}
+
+// rooted leaves out who has no parent, and whoever descends from those. Parents are
+// followed up to the first of whom it is known, so that all of it takes linear time.
+func rooted(tasks []procfs.Task) (left []procfs.Task) {
+	known, lost := make([]bool, len(tasks)), make([]bool, len(tasks))
+	var path []int
+	for i := range tasks {
+		path = path[:0]
+		out := false
+		for at := i; ; {
+			if known[at] {
+				out = lost[at]
+				break
 			}
+			known[at], lost[at] = true, true // a circle, which there cannot be, is out
+			path = append(path, at)
+			t := &tasks[at]
+			if out = !parented(tasks, t); out || t.Parent == 0 {
+				break
+			}
+			at, _ = procfs.Search(tasks, t.Parent)
 		}
-		if len(left) == len(tasks) {
-			return tasks
+		for _, at := range path {
+			lost[at] = out
 		}
-		tasks = left
+		if !out {
+			left = append(left, tasks[i])
+		}
 	}
+	return left
 }
 
 // parented tells whether a process's parent is there. One that is younger than

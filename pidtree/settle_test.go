@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/outband/outband/internal/procfs"
 )
@@ -142,5 +143,26 @@ func TestSettleHidden(t *testing.T) {
 	}
 	if got := settle(tasks(), same, false); len(got) != 0 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A chain of processes as long as a container may have is left out in a moment
+// when its beginning has no parent.
+func TestSettleDeep(t *testing.T) {
+	tasks := []procfs.Task{{PID: 1}}
+	for i := range 30000 {
+		tasks = append(tasks, procfs.Task{PID: 1000 + i, Parent: 999 + i, Start: 1})
+	}
+	tasks = append(tasks, procfs.Task{PID: 40000, Parent: 1, Start: 1})
+	rescan := func([]int) []procfs.Task { return []procfs.Task{{PID: 1000, Parent: 999, Start: 1}} }
+	done := make(chan []procfs.Task, 1)
+	go func() { done <- settle(tasks, rescan, false) }()
+	select {
+	case got := <-done:
+		if len(got) != 2 || got[1].PID != 40000 {
+			t.Errorf("%d are left", len(got))
+		}
+	case <-time.After(20 * time.Second): // one after the other they take minutes
+		t.Error("it goes on and on")
 	}
 }

@@ -45,10 +45,10 @@ func (m *machine) identify(ctx context.Context) (Init, error) {
 	if err != nil {
 		return Init{}, errors.Join(m.t.Alive(), err)
 	}
-	if tasks := m.t.Proc().Rescan([]int{status.PPid}); len(tasks) == 1 {
+	if tasks := m.t.Proc().Rescan(ctx, true, status.PPid); len(tasks) == 1 {
 		m.parent = tasks[0]
 	}
-	if tasks := m.t.Proc().Rescan([]int{m.t.PID()}); len(tasks) == 1 {
+	if tasks := m.t.Proc().Rescan(ctx, false, m.t.PID()); len(tasks) == 1 {
 		m.runs = tasks[0].Cmdline
 	}
 	return init, nil

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -65,7 +66,7 @@ func (p *program) frozen(l *lister) []registry.Frozen {
 
 // holds tells whether a container that was frozen is so still.
 func (l *lister) holds(f registry.Frozen) bool {
-	tasks := l.proc.Rescan([]int{f.Init.PID})
+	tasks := l.proc.Rescan(context.Background(), true, f.Init.PID)
 	if len(tasks) == 0 || tasks[0].Start != f.Init.Started || tasks[0].PIDNS != f.Init.PIDNS || tasks[0].State == 'Z' {
 		return false
 	}

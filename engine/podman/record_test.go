@@ -291,3 +291,45 @@ func FuzzDatabases(f *testing.F) {
 		}
 	})
 }
+
+// page1 is a database of one page, a leaf of rows with these cells, as often as
+// there are offsets.
+func page1(size int, content []byte, at int, offsets ...int) []byte {
+	db := make([]byte, size)
+	copy(db, sqliteMagic)
+	binary.BigEndian.PutUint16(db[16:], uint16(size%(1<<16)|size>>16))
+	db[18], db[19], db[59], db[sqliteHeader] = 1, 1, 1, sqliteLeaf
+	binary.BigEndian.PutUint16(db[sqliteHeader+3:], uint16(len(offsets)))
+	for i, offset := range offsets {
+		binary.BigEndian.PutUint16(db[sqliteHeader+8+2*i:], uint16(offset))
+	}
+	copy(db[at:], content)
+	return db
+}
+
+// A user's database is what that user made of it: a row of less than nothing, or a
+// file whose rows lie over each other.
+func TestHostileRows(t *testing.T) {
+	rows := func(file []byte) (n int, err error) {
+		db, err := openSQLite(bytes.NewReader(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n, db.rows(1, 0, func([]string) error { n++; return nil })
+	}
+	if _, err := rows(page1(4096, bytes.Repeat([]byte{0xff}, 9), 200, 200)); !errors.Is(err, ErrFormat) {
+		t.Errorf("a negative size: %v", err)
+	}
+	const text = 40000
+	cell := []byte{0x80 | (text+4)>>14, 0x80 | (text+4)>>7&0x7f, (text + 4) & 0x7f, 1, 4, 0x80 | (13+2*text)>>14, 0x80 | (13+2*text)>>7&0x7f, (13 + 2*text) & 0x7f}
+	same := make([]int, 10000) // 400 MB of 64 KiB
+	for i := range same {
+		same[i] = 24000
+	}
+	if n, err := rows(page1(1<<16, cell, 24000, same[:100]...)); n != 100 || err != nil {
+		t.Errorf("%d rows, %v", n, err)
+	}
+	if n, err := rows(page1(1<<16, cell, 24000, same...)); !errors.Is(err, ErrFormat) || n*text > maxRead {
+		t.Errorf("%d rows, %v", n, err)
+	}
+}

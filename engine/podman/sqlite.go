@@ -19,7 +19,7 @@ type sqlite struct {
 	page   int64  // bytes
 	usable int64  // of a page
 	change uint32 // is counted up by each transaction
-	left   int64  // bytes that may still be read: a damaged file has loops
+	left   int64  // bytes that may still be read and decoded: a damaged file has loops
 }
 
 const (
@@ -115,7 +115,8 @@ func (db *sqlite) row(cell []byte, each func([]string) error) error {
 	size, n := varint(cell)
 	_, m := varint(cell[n:])
 	cell = cell[n+m:]
-	if n == 0 || m == 0 || size > maxValue {
+	// Rows that overlap would make of a small file as much as there is memory.
+	if db.left -= max(size, 0); n == 0 || m == 0 || size < 0 || size > maxValue || db.left < 0 {
 		return fmt.Errorf("%w: a row of %d bytes", ErrFormat, size)
 	}
 	here := db.local(size)

@@ -178,7 +178,10 @@ func ParseListeners(b []byte) (listeners []Listener) {
 		}
 		l := Listener{Inode: inode}
 		if len(f) > 7 {
-			_, path, _ := strings.Cut(string(line), f[6]+" ")
+			path := string(line)
+			for range 7 { // columns before it
+				_, path, _ = strings.Cut(strings.TrimLeft(path, " "), " ")
+			}
 			l.Path = strings.TrimSuffix(path, "\n")
 		}
 		listeners = append(listeners, l)

@@ -160,3 +160,11 @@ func FuzzNet(f *testing.F) {
 		}
 	})
 }
+
+// The inode may look as the end of another column does.
+func TestParseListenersInode(t *testing.T) {
+	got := ParseListeners([]byte("0000000000000000: 00000002 00000000 00010000 0001 01 10000 /run/a  b\n"))
+	if len(got) != 1 || got[0].Path != "/run/a  b" || got[0].Inode != 10000 {
+		t.Errorf("%+v", got)
+	}
+}

@@ -23,8 +23,7 @@ import (
 // FS is a procfs: the process numbers in it are those of the pid namespace it
 // was mounted in, which need not be the reader's.
 type FS struct {
-	root   *os.File
-	silent silent
+	root *os.File
 }
 
 // rootInode is the inode number of procfs's root (PROC_ROOT_INO).

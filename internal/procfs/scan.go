@@ -30,7 +30,9 @@ const (
 	// and another one goes on with the rest; silentTime later it is given up.
 	lateTime   = 20 * time.Millisecond
 	silentTime = 500 * time.Millisecond
-	maxLate    = 64 // readers that wait at a time, each of which is a thread
+	// Who waits is a thread. Of one scan no more wait than maxLate, of all together
+	// than maxSilent: then nobody's memory is asked for any more.
+	maxLate, maxSilent = 64, 256
 )
 
 // Scan reads all processes, in the order of their numbers. Of each as little is
@@ -58,9 +60,10 @@ func (fs *FS) all(ctx context.Context, outline bool) ([]Task, error) {
 	return fs.read(ctx, pids, outline)
 }
 
-// Rescan reads single processes again, see Scan.
-func (fs *FS) Rescan(pids []int) []Task {
-	tasks, _ := fs.read(context.Background(), pids, false) // those that could not be read are missing
+// Rescan reads single processes again, see Scan; as an outline has them, if it is to
+// be one. Those that could not be read are missing.
+func (fs *FS) Rescan(ctx context.Context, outline bool, pids ...int) []Task {
+	tasks, _ := fs.read(ctx, pids, outline)
 	return tasks
 }
 
@@ -90,18 +93,26 @@ type identity struct {
 
 // silent are the processes that somebody still waits for: they are not asked
 // again, lest each look at all processes loses a thread to them.
-type silent struct {
+var silent waitedFor
+
+type waitedFor struct {
 	mu  sync.Mutex
 	all map[identity]bool
 }
 
-func (s *silent) has(id identity) bool {
+func (s *waitedFor) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
+}
+
+func (s *waitedFor) has(id identity) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.all[id]
 }
 
-func (s *silent) set(id identity, is bool) {
+func (s *waitedFor) set(id identity, is bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all == nil {
@@ -116,15 +127,15 @@ func (s *silent) set(id identity, is bool) {
 
 // scan is one Scan while it lasts. Its readers may outlive it.
 type scan struct {
-	root   *os.File // its own, closed by whoever is last
-	users  atomic.Int32
-	silent *silent
-	own    uint64 // the reader's pid namespace
-	slots  []slot
-	tasks  []Task       // of the slots
-	next   atomic.Int64 // slot
+	root  *os.File // its own, closed by whoever is last
+	users atomic.Int32
+	own   uint64 // the reader's pid namespace
+	slots []slot
+	tasks []Task       // of the slots
+	next  atomic.Int64 // slot
 
 	outline bool
+	careful atomic.Bool // as many wait as may
 
 	workers []*worker
 	left    int          // workers that were left to themselves
@@ -155,13 +166,14 @@ func newScan(fs *FS, pids []int) (*scan, error) {
 	if err = first(err, errno); err != nil {
 		return nil, err
 	}
-	s := &scan{root: os.NewFile(uintptr(fd), "/proc"), silent: &fs.silent, slots: make([]slot, len(pids)), tasks: make([]Task, len(pids)),
+	s := &scan{root: os.NewFile(uintptr(fd), "/proc"), slots: make([]slot, len(pids)), tasks: make([]Task, len(pids)),
 		ended: make(chan *worker), quit: make(chan struct{})}
 	s.users.Store(1)
 	for i, pid := range pids {
 		s.slots[i].pid, s.slots[i].task = pid, &s.tasks[i]
 	}
 	s.own, _ = (&reader{root: fd}).namespace(os.Getpid())
+	s.careful.Store(silent.count() >= maxSilent)
 	return s, nil
 }
 
@@ -185,7 +197,7 @@ type worker struct {
 func (s *scan) work(w *worker) {
 	defer s.release()
 	_ = sys.Control(s.root, func(fd int) {
-		r := &reader{root: fd, own: s.own, silent: s.silent, outline: s.outline}
+		r := &reader{root: fd, own: s.own, outline: s.outline, careful: &s.careful}
 		defer r.spaces.close()
 		for !w.late.Load() {
 			i := s.next.Add(1) - 1
@@ -242,6 +254,7 @@ func (s *scan) watch(now time.Time) {
 			waiting++
 		}
 	}
+	s.careful.Store(waiting >= maxLate || waiting+silent.count() >= maxSilent)
 	s.workers = slices.DeleteFunc(s.workers, func(w *worker) bool {
 		at := w.at.Load()
 		switch {
@@ -251,9 +264,8 @@ func (s *scan) watch(now time.Time) {
 		case now.Sub(w.since) >= silentTime:
 			s.left++
 			return true
-		case now.Sub(w.since) >= lateTime && !w.late.Load() && waiting < maxLate:
+		case now.Sub(w.since) >= lateTime && !w.late.Load():
 			w.late.Store(true)
-			waiting++
 			replace++
 		}
 		return false
@@ -276,11 +288,11 @@ func (s *scan) stop() {
 			continue
 		}
 		id := identity{slot.pid, slot.task.Start}
-		s.silent.set(id, true) // before its reader can find that it was given up
+		silent.set(id, true) // before its reader can find that it was given up
 		if slot.state.CompareAndSwap(asked, done) {
 			slot.task.Silent = true
 		} else {
-			s.silent.set(id, false)
+			silent.set(id, false)
 		}
 	}
 }

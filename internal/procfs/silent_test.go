@@ -35,7 +35,7 @@ func TestScanSilent(t *testing.T) {
 		}
 	}
 	check(scanAll(t, fs))
-	if waiting := len(fs.silent.all); waiting != len(pids) {
+	if waiting := silent.count(); waiting != len(pids) {
 		t.Errorf("%d are waited for", waiting)
 	}
 	stuck := threadsWaiting(t)
@@ -45,9 +45,37 @@ func TestScanSilent(t *testing.T) {
 	if now := threadsWaiting(t); now > stuck || stuck != len(pids) {
 		t.Errorf("%d threads wait for %d processes, then %d", stuck, len(pids), now)
 	}
-	again := fs.Rescan([]int{os.Getpid(), pids[0]})
+	again := fs.Rescan(t.Context(), false, os.Getpid(), pids[0])
 	if len(again) != 2 {
 		t.Errorf("%+v", again)
+	}
+}
+
+// Where more do not answer than may be waited for, the others are there all the same,
+// in one look and in the next. (Go keeps the threads that waited.)
+func TestScanManySilent(t *testing.T) {
+	fs, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fs.Close()
+	var pids []int
+	for range maxLate + 8 {
+		pids = append(pids, testutil.Mute(t))
+	}
+	for look := range 3 {
+		all := scanAll(t, fs)
+		for _, pid := range append(pids, os.Getpid(), 1) {
+			if _, ok := all[pid]; !ok {
+				t.Errorf("look %d: %d is missing", look, pid)
+			}
+		}
+		if stuck := threadsWaiting(t); stuck > len(pids) {
+			t.Errorf("look %d: %d threads wait", look, stuck)
+		}
+	}
+	if all := scanAll(t, fs); all[os.Getpid()].Silent {
+		t.Error("who answers is not asked any more")
 	}
 }
 

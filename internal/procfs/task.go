@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -28,7 +29,8 @@ type Task struct {
 	// Outline.
 	Cmdline string
 	// Silent says that it did not tell its arguments in time: something holds on
-	// to its memory. All else of it is here.
+	// to its memory. All else of it is here. Where very many do not, the others are
+	// not asked either.
 	Silent bool
 }
 
@@ -58,11 +60,12 @@ const maxStatus = 1 << 20
 
 // reader reads processes one after the other with the same buffers.
 type reader struct {
-	root   int
-	own    uint64
-	silent *silent
-	// outline says that arguments are wanted only of those in its own pid namespace.
+	root int
+	own  uint64
+	// outline says that arguments are wanted only of those in its own pid namespace,
+	// careful that none are.
 	outline bool
+	careful *atomic.Bool
 	path    []byte
 	buf     [MaxCmdline]byte
 	spaces  spaces
@@ -84,9 +87,12 @@ func (r *reader) slot(s *slot) {
 		s.state.Store(nowhere)
 		return
 	}
+	if t.Kthread || t.State == 'Z' || t.State == 'X' || r.outline && len(t.NSpid) > 1 { // no arguments
+		s.state.Store(done)
+		return
+	}
 	id := identity{t.PID, t.Start}
-	t.Silent = r.silent.has(id)
-	if t.Silent || t.Kthread || t.State == 'Z' || t.State == 'X' || r.outline && len(t.NSpid) > 1 { // no arguments
+	if t.Silent = silent.has(id) || r.careful.Load(); t.Silent {
 		s.state.Store(done)
 		return
 	}
@@ -95,7 +101,7 @@ func (r *reader) slot(s *slot) {
 	// may hold for ever. Nothing above needs one.
 	n, err := sys.ReadAt(r.root, r.file(s.pid, "/cmdline"), r.buf[:])
 	if !s.state.CompareAndSwap(asked, told) { // given up
-		r.silent.set(id, false)
+		silent.set(id, false)
 		return
 	}
 	if errors.Is(err, unix.ESRCH) {
