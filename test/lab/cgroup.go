@@ -78,6 +78,29 @@ func makeGroup(all []hierarchy, name string) error {
 	return nil
 }
 
+// thawGroup has what is frozen in the cgroups called name go on: a frozen process
+// of version 1 does not die of SIGKILL.
+func thawGroup(all []hierarchy, name string) {
+	for _, h := range all {
+		_ = filepath.WalkDir(filepath.Join(h.Dir, name), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() { // other hierarchies have no such file, which is not made
+				_ = writeExisting(filepath.Join(path, "freezer.state"), "THAWED")
+				_ = writeExisting(filepath.Join(path, "cgroup.freeze"), "0")
+			}
+			return nil // a group may go meanwhile
+		})
+	}
+}
+
+func writeExisting(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
 // removeGroup removes the cgroups called name with those below them, which are
 // empty: the kernel takes a moment to see it.
 func removeGroup(all []hierarchy, name string, limit time.Duration) error {

@@ -256,6 +256,9 @@ func (h *Host) Close() error {
 }
 
 func (h *Host) close() error {
+	if all, err := hierarchies(); err == nil {
+		thawGroup(all, h.Group)
+	}
 	// Not close: the descriptor is in use by listen.
 	_ = unix.Shutdown(int(h.link.Fd()), unix.SHUT_RDWR)
 	ended := make(chan error, 1)

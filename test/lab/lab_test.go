@@ -196,6 +196,21 @@ func TestHostEndsByItself(t *testing.T) {
 	}
 }
 
+// TestFrozenEnds: a container that is paused ends with its host.
+func TestFrozenEnds(t *testing.T) {
+	testutil.NoLeaks(t)
+	h := Open(t, Docker())
+	if _, err := h.Run(t.Context(), "web", Busybox(t), Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Do(t.Context(), "docker", "pause", "web"); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestEngines: each engine runs a container, enters it where it can, and ends it.
 func TestEngines(t *testing.T) {
 	for _, e := range Engines() {
