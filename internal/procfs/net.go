@@ -163,7 +163,8 @@ type Listener struct {
 	Inode uint64
 }
 
-// ParseListeners parses /proc/PID/net/unix.
+// ParseListeners parses /proc/PID/net/unix. A path may hold line feeds, which the
+// kernel writes as they are: who binds a socket can add lines of any kind.
 func ParseListeners(b []byte) (listeners []Listener) {
 	const accepts = 0x10000 // __SO_ACCEPTCON
 	for line := range bytes.Lines(b) {
