@@ -133,19 +133,13 @@ func summary(r *doctor.Report) string {
 		}
 	}
 	notes := len(r.Findings) - bad
-	plural := func(n int, word string) string {
-		if n == 1 {
-			return "1 " + word
-		}
-		return fmt.Sprintf("%d %ss", n, word)
-	}
 	switch {
 	case bad > 0 && notes > 0:
-		return plural(bad, "problem") + ", " + plural(notes, "note")
+		return count(bad, "problem", "problems") + ", " + count(notes, "note", "notes")
 	case bad > 0:
-		return plural(bad, "problem")
+		return count(bad, "problem", "problems")
 	case notes > 0:
-		return plural(notes, "note")
+		return count(notes, "note", "notes")
 	}
 	return "nothing wrong found"
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"iter"
 	"path"
 	"strconv"
 	"strings"
@@ -26,32 +27,40 @@ type key struct {
 
 // drawing is a forest while it is drawn.
 type drawing struct {
-	style   style
-	forest  *forest
-	all     bool // the host's own processes too
-	columns []int
-	lines   []line
-	hidden  int
-	wanted  map[int]bool // of the host's processes, those that lead to a container
+	style    style
+	children func(*pidtree.Process) iter.Seq[*pidtree.Process]
+	all      bool // the host's own processes too
+	columns  []int
+	// more tells of each level from a root down to the process that is drawn
+	// whether others follow there. They share it: a container can nest tens of
+	// thousands of levels, and lines for each of its own would be quadratic.
+	more   []bool
+	lines  []line
+	hidden int
+	wanted map[int]bool // of the host's processes, those that lead to a container
 }
 
 // draw draws a forest: a column for the numbers on each level, then the tree.
 func draw(t *forest, s style, all bool) []line {
-	d := &drawing{style: s, forest: t, all: all || !t.whole, wanted: map[int]bool{}}
-	for _, root := range t.roots {
+	d := &drawing{style: s, children: t.Children, all: all || !t.whole, wanted: map[int]bool{}}
+	return d.draw(t.roots)
+}
+
+func (d *drawing) draw(roots []*pidtree.Process) []line {
+	s := d.style
+	for _, root := range roots {
 		d.measure(root)
 	}
 	if s.width > 0 && d.numbersWidth() > s.width/2 {
 		d.columns = nil // one column, with a slash between the levels
 	}
 	d.header()
-	for _, root := range t.roots {
-		d.process(root, "", "")
+	for _, root := range roots {
+		d.process(root)
 	}
-	switch {
-	case d.hidden > 0:
+	if d.hidden > 0 {
 		r := row{style: s}
-		r.add(dim, fmt.Sprintf("%d processes outside of containers are not shown (--all)", d.hidden))
+		r.add(dim, count(d.hidden, "process outside of containers is", "processes outside of containers are")+" not shown (--all)")
 		d.lines = append(d.lines, line{text: r.text.String()})
 	}
 	return d.lines
@@ -61,7 +70,7 @@ func draw(t *forest, s style, all bool) []line {
 // host's processes have a container below them.
 func (d *drawing) measure(p *pidtree.Process) (nested bool) {
 	nested = p.Level() > 0
-	for child := range d.forest.Children(p) {
+	for child := range d.children(p) {
 		if d.measure(child) {
 			nested = true
 		}
@@ -131,20 +140,19 @@ func (d *drawing) numbers(r *row, p *pidtree.Process) {
 	}
 }
 
-// process draws a process and what is below it. before stands before its name,
-// below before the names of those below.
-func (d *drawing) process(p *pidtree.Process, before, below string) {
+// process draws a process and what is below it.
+func (d *drawing) process(p *pidtree.Process) {
 	if !d.all && !d.wanted[p.PID()] {
 		d.hide(p)
 		return
 	}
 	r := &row{style: d.style}
 	d.numbers(r, p)
-	r.add(dim, d.shortened(before))
+	r.add(dim, d.branches())
 	d.describe(r, p)
 	d.lines = append(d.lines, line{r.text.String(), key{p.PID(), p.Start}})
 	var shown []*pidtree.Process
-	for child := range d.forest.Children(p) {
+	for child := range d.children(p) {
 		if d.all || d.wanted[child.PID()] {
 			shown = append(shown, child)
 		} else {
@@ -152,29 +160,38 @@ func (d *drawing) process(p *pidtree.Process, before, below string) {
 		}
 	}
 	for i, child := range shown {
-		if i == len(shown)-1 {
-			d.process(child, below+d.style.lines.last, below+d.style.lines.blank)
-		} else {
-			d.process(child, below+d.style.lines.branch, below+d.style.lines.through)
-		}
+		d.more = append(d.more, i < len(shown)-1)
+		d.process(child)
+		d.more = d.more[:len(d.more)-1]
 	}
 }
 
 // hide counts processes that are not shown.
 func (d *drawing) hide(p *pidtree.Process) {
 	d.hidden++
-	for child := range d.forest.Children(p) {
+	for child := range d.children(p) {
 		d.hide(child)
 	}
 }
 
-// shortened keeps the lines of a deep tree from filling the window: what is left
-// out is at their beginning.
-func (d *drawing) shortened(before string) string {
-	most := d.style.width / 3
-	runes := []rune(before)
-	if d.style.width == 0 || len(runes) <= most {
-		return before
+// deepest is how many columns lines may take where there is no window.
+const deepest = 200
+
+// branches are the lines from a root down to a process's name. Those of a deep tree
+// are kept from filling the window: what is left out is at their beginning, and is
+// not made.
+func (d *drawing) branches() string {
+	most := deepest
+	if d.style.width > 0 {
+		most = d.style.width / 3
+	}
+	var pieces strings.Builder
+	for i := max(0, len(d.more)-most); i < len(d.more); i++ { // of several columns each
+		pieces.WriteString(d.style.lines.piece(i == len(d.more)-1, d.more[i]))
+	}
+	runes := []rune(pieces.String())
+	if len(runes) <= most {
+		return string(runes)
 	}
 	return "…" + string(runes[len(runes)-most+1:])
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -24,6 +25,20 @@ type lines struct{ branch, last, through, blank string }
 
 func unicodeLines() lines { return lines{"├─ ", "└─ ", "│  ", "   "} }
 func asciiLines() lines   { return lines{"|- ", "`- ", "|  ", "   "} }
+
+// piece is what stands for a level: the last one leads to a name, the others pass
+// by. more says that others follow on that level.
+func (l lines) piece(last, more bool) string {
+	switch {
+	case last && more:
+		return l.branch
+	case last:
+		return l.last
+	case more:
+		return l.through
+	}
+	return l.blank
+}
 
 // styleOf looks at what w is. Colours need a terminal that has them; NO_COLOR
 // (no-color.org) and TERM=dumb are kept.
@@ -58,6 +73,14 @@ func utf8Locale(getenv func(string) string) bool {
 		}
 	}
 	return true
+}
+
+// count is a number with the word for it.
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // canvas is where drawings go to: past the sink, which would show the colours and
