@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/outband/outband/internal/safetext"
 )
 
 // From which share of a limit on something is worth a note, and from which it is
@@ -47,9 +49,11 @@ func (r *Report) find(grade Grade, about, hint, format string, args ...any) {
 	r.Findings = append(r.Findings, Finding{grade, about, fmt.Sprintf(format, args...), hint})
 }
 
-// command is a command line about the container.
+// command is a command line about the container, whose name a user may have chosen:
+// it is to be one word for the shell that it is copied to (A22,
+// docs/threat-model.md).
 func (r *Report) command(verb, rest string) string {
-	return strings.TrimSpace("outband " + verb + " " + r.Name + " " + rest)
+	return strings.TrimSpace("outband " + verb + " " + safetext.Word(r.Name) + " " + rest)
 }
 
 func (r *Report) judgeInit() {

@@ -202,7 +202,7 @@ func (d *drawing) describe(r *row, p *pidtree.Process) {
 	if p.Kthread {
 		color = dim
 	}
-	name := p.Comm
+	name := safetext.Column(p.Comm)
 	if p.Kthread {
 		name = "[" + name + "]"
 	}

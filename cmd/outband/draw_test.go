@@ -79,3 +79,15 @@ func TestDrawDeep(t *testing.T) {
 		t.Errorf("%q", last)
 	}
 }
+
+// A process that calls itself what looks like two columns is no container (A20).
+func TestDrawLabel(t *testing.T) {
+	d := &drawing{style: style{lines: unicodeLines()}}
+	for comm, want := range map[string]string{"a b": "a b", "web  docker:web": `web \x20docker:web`} {
+		r := &row{style: d.style}
+		d.describe(r, &pidtree.Process{PIDs: []int{1}, Comm: comm})
+		if got := r.text.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -6,7 +6,8 @@
 // that runs from right to left, invisible characters or bytes that are no text.
 //
 //   - Escape and Lines make such text visible for people; NewWriter does it to
-//     all that passes.
+//     all that passes. Column does it for what stands beside other columns.
+//   - Word makes it one word of a command line for a shell.
 //   - Marshal and String keep the true text for programs, as JSON that is
 //     itself safe to print. Unmarshal reads it back byte for byte.
 //
