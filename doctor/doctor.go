@@ -14,6 +14,8 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -155,9 +157,9 @@ func mountsOf(proc *procfs.FS) []procfs.Mount {
 	return procfs.ParseMounts(b)
 }
 
-// unseen notes what could not be looked at.
+// unseen notes what could not be looked at, on one line: errors may be joined.
 func (r *Report) unseen(about, format string, args ...any) {
-	r.Unseen = append(r.Unseen, Unseen{about, fmt.Sprintf(format, args...)})
+	r.Unseen = append(r.Unseen, Unseen{about, strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")})
 }
 
 // record asks engines what they know: what they call it, and how it ended last.
@@ -183,10 +185,19 @@ func (r *Report) know(c *engine.Container) {
 	}
 }
 
-// Stopped is the report on a container that does not run: how it ended is all
-// that is known of it.
-func Stopped(c *engine.Container) *Report {
+// Stopped is the report on a container that does not run: what its engine has
+// written down is all that is known of it. The engines are asked for that: the
+// search by name, which c is from, reads nothing else, see engine.NotRunningError.
+func Stopped(ctx context.Context, c *engine.Container, engines ...engine.Engine) *Report {
 	r := &Report{State: string(engine.Stopped)}
+	list, err := engine.List(ctx, engines)
+	at := slices.IndexFunc(list, func(l engine.Container) bool { return l.FullName() == c.FullName() && l.ID == c.ID })
+	switch {
+	case at >= 0:
+		c = &list[at]
+	case err != nil:
+		r.unseen("engine", "%v", err)
+	}
 	r.know(c)
 	r.judge()
 	return r

@@ -5,7 +5,9 @@ package doctor
 import (
 	"errors"
 	"net/netip"
+	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +36,55 @@ func TestNames(t *testing.T) {
 		if n.read(forkexec.Content{Err: err}, forkexec.Content{Err: errors.New("none")}); n.Error != want || n.Hosts != 0 {
 			t.Errorf("%v: %+v", err, n)
 		}
+	}
+}
+
+// However long the file is, what is taken from it is bounded, and that there is
+// more is told.
+func TestNamesBounded(t *testing.T) {
+	long := strings.Repeat("a", 1<<19)
+	for text, want := range map[string][3]int{
+		"search" + strings.Repeat(" a", 1<<18): {0, maxWords, 0}, strings.Repeat("options a b\n", 1<<16): {0, 0, maxWords},
+		"nameserver " + long + "\nsearch " + long: {1, 1, 0}, "options " + long: {0, 0, 1},
+	} {
+		n := &Names{}
+		n.parse(text)
+		if got := [3]int{len(n.Servers), len(n.Search), len(n.Options)}; got != want || !n.More {
+			t.Errorf("%.20q: %v, more: %v, want %v", text, got, n.More, want)
+		}
+		for _, word := range slices.Concat(n.Servers, n.Search, n.Options) {
+			if len(word) > maxWord {
+				t.Errorf("%.20q: %d bytes", text, len(word))
+			}
+		}
+	}
+}
+
+// How many files are open is known where the kernel tells, and where it does not.
+func TestCountFiles(t *testing.T) {
+	proc, err := procfs.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.Close()
+	self, err := proc.Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	const pipes = 100
+	for range pipes {
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer read.Close()
+		defer write.Close()
+	}
+	n, err := countFiles(self)
+	fds, ferr := self.Descriptors(maxCounted)
+	if n < 2*pipes || len(fds) < 2*pipes || err != nil || ferr != nil {
+		t.Errorf("%d, %d, %v, %v", n, len(fds), err, ferr)
 	}
 }
 

@@ -3,13 +3,17 @@
 package doctor
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/outband/outband"
 	"github.com/outband/outband/engine"
 )
 
@@ -151,11 +155,68 @@ func TestJudgeTwice(t *testing.T) {
 	}
 }
 
+// keeper is an engine that has one container, of which a search by name tells less.
+type keeper struct{ engine.Container }
+
+func (k keeper) Name() string { return k.Engine }
+
+func (k keeper) List(_ context.Context, h *engine.Host) ([]engine.Container, error) {
+	c := k.Container
+	if h.Brief() {
+		c.Restart, c.Exit = "", nil
+	}
+	return []engine.Container{c}, nil
+}
+
+// broken is an engine that cannot be asked.
+type broken struct{}
+
+func (broken) Name() string { return "broken" }
+
+func (broken) List(context.Context, *engine.Host) ([]engine.Container, error) {
+	return nil, errors.Join(errors.New("a is denied"), errors.New("b is denied"))
+}
+
+// Of a container that does not run all is told that its engine knows, not what a
+// search by name has found.
 func TestStopped(t *testing.T) {
-	c := &engine.Container{Engine: "docker", Name: "web", State: engine.Stopped, Restart: "no", Exit: &engine.Exit{Code: 1}}
-	r := Stopped(c)
-	if r.Name != "docker:web" || r.State != "stopped" || r.Restart != "no" || r.Last == nil || r.Last.Code != 1 || r.Verdict != Bad || r.Init != nil {
+	c := engine.Container{Engine: "docker", Name: "web", ID: "1", State: engine.Stopped, Restart: "always", Exit: &engine.Exit{Code: 1}}
+	engines := []engine.Engine{broken{}, keeper{c}}
+	_, err := outband.OpenIn(t.Context(), "docker:web", t.TempDir(), engines...)
+	var found *engine.NotRunningError
+	if !errors.As(err, &found) {
+		t.Fatal(err)
+	}
+	r := Stopped(t.Context(), &found.Container, engines...)
+	if r.Name != "docker:web" || r.State != "stopped" || r.Restart != "always" || r.Last == nil || r.Last.Code != 1 || r.Verdict != Bad || r.Init != nil || r.Unseen != nil {
 		t.Errorf("%+v", r)
+	}
+	r = Stopped(t.Context(), &c, broken{})
+	if want := []Unseen{{"engine", "broken: list containers: a is denied; b is denied"}}; r.Name != "docker:web" || !slices.Equal(r.Unseen, want) {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Errors that are joined stand on one line.
+func TestUnseen(t *testing.T) {
+	r := &Report{}
+	r.unseen("engine", "%v", errors.Join(errors.New("a"), errors.New("b")))
+	if want := []Unseen{{"engine", "a; b"}}; !slices.Equal(r.Unseen, want) {
+		t.Errorf("%q", r.Unseen)
+	}
+}
+
+// A hint is a command line: no name makes two of it (A22).
+func TestHintWord(t *testing.T) {
+	for name, want := range map[string]string{
+		"docker:web": "outband enter docker:web --cgroup none ", "podman@u:x; id #": "outband enter 'podman@u:x; id #' --cgroup none ",
+		"podman@u:x\nid\n": `outband enter 'podman@u:x\nid\n' --cgroup none `,
+	} {
+		r := healthy()
+		r.Name, r.Init.Frozen = name, []string{"/a"}
+		if r.judge(); len(r.Findings) != 1 || !strings.HasPrefix(r.Findings[0].Hint, want) {
+			t.Errorf("%+v, want %q", r.Findings, want)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,13 @@ import (
 const (
 	resolvFile = "/etc/resolv.conf"
 	hostsFile  = "/etc/hosts"
+)
+
+// The container's own resolv.conf may be 1 MiB long: so many words of a kind are
+// taken from it, and so many bytes of each, which is the longest name that DNS has.
+const (
+	maxWords = 32
+	maxWord  = 255
 )
 
 // names reads how the container looks up names.
@@ -78,4 +86,18 @@ func (n *Names) parse(text string) {
 			n.Options = append(n.Options, f[1:]...)
 		}
 	}
+	n.Servers, n.Search, n.Options = n.bounded(n.Servers), n.bounded(n.Search), n.bounded(n.Options)
+}
+
+// bounded keeps the beginning of a list that is too long, and of words that are.
+func (n *Names) bounded(words []string) []string {
+	if len(words) > maxWords {
+		words, n.More = slices.Clone(words[:maxWords]), true
+	}
+	for i, word := range words {
+		if len(word) > maxWord {
+			words[i], n.More = word[:maxWord], true
+		}
+	}
+	return words
 }

@@ -112,12 +112,12 @@ func (p *patient) owned(m *procfs.Task, missing map[string]*Socket) {
 		return
 	}
 	defer dir.Close()
-	names, err := dir.Names("fd")
+	fds, err := dir.Descriptors(maxDescriptors)
 	if err != nil {
 		return
 	}
-	for _, name := range names[:min(len(names), maxDescriptors)] {
-		link, err := dir.Readlink("fd/" + name)
+	for _, fd := range fds {
+		link, err := dir.Readlink("fd/" + strconv.Itoa(fd))
 		if s := missing[link]; err == nil && s != nil {
 			s.PIDs, s.Comm = m.NSpid, m.Comm
 			delete(missing, link)
@@ -125,7 +125,8 @@ func (p *patient) owned(m *procfs.Task, missing map[string]*Socket) {
 	}
 }
 
-// maxDescriptors bounds how many of a process's descriptors are looked at.
+// maxDescriptors bounds of how many descriptors of a process not many more are
+// looked at.
 const maxDescriptors = 4096
 
 // routed tells whether packets to an address would leave.

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -205,7 +206,7 @@ func descriptors(ctx context.Context, p *patient) func(*Report) {
 		if ctx.Err() != nil || len(list) > maxDetails {
 			break
 		}
-		if n := sizeOfFiles(p.target.Proc(), m.PID); float64(n) >= nearly*float64(own) {
+		if n := sizeOfFiles(p.target.Proc().File(), strconv.Itoa(m.PID)+"/fd"); float64(n) >= nearly*float64(own) {
 			list = append(list, p.files(m)...)
 		}
 	}
@@ -223,7 +224,7 @@ func (p *patient) files(m *procfs.Task) []Limit {
 	if err != nil {
 		return nil
 	}
-	if n := sizeOfFiles(p.target.Proc(), m.PID); float64(n) >= nearly*float64(most) {
+	if n := sizeOfFiles(p.target.Proc().File(), strconv.Itoa(m.PID)+"/fd"); float64(n) >= nearly*float64(most) {
 		return []Limit{openFiles(n, most, fmt.Sprintf("process %d (%s)", m.NSpid[len(m.NSpid)-1], m.Comm))}
 	}
 	return nil
@@ -249,18 +250,26 @@ func openFiles(n, most uint64, of string) Limit {
 
 // sizeOfFiles is how many files a process has open, as the size of its fd
 // directory tells (6.2); 0 before.
-func sizeOfFiles(proc *procfs.FS, pid int) uint64 {
+func sizeOfFiles(at *os.File, name string) uint64 {
 	var st unix.Stat_t
 	var errno error
-	err := sys.Control(proc.File(), func(fd int) { errno = unix.Fstatat(fd, strconv.Itoa(pid)+"/fd", &st, unix.AT_SYMLINK_NOFOLLOW) })
+	err := sys.Control(at, func(fd int) { errno = unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	if err != nil || errno != nil {
 		return 0
 	}
 	return uint64(max(st.Size, 0))
 }
 
-// countFiles counts what a process has open.
+// maxCounted is at how many open files counting stops: as many as the kernel lets a
+// process have unless told otherwise (fs.nr_open).
+const maxCounted = 1 << 20
+
+// countFiles is how many files a process has open. They are counted where the
+// kernel does not tell.
 func countFiles(dir *procfs.Dir) (uint64, error) {
-	names, err := dir.Names("fd")
-	return uint64(len(names)), err
+	if n := sizeOfFiles(dir.File(), "fd"); n > 0 {
+		return n, nil
+	}
+	fds, err := dir.Descriptors(maxCounted)
+	return uint64(len(fds)), err
 }

@@ -143,7 +143,10 @@ type Names struct {
 	Servers []string `json:"servers"`
 	Search  []string `json:"search"`
 	Options []string `json:"options"`
-	Hosts   int      `json:"hosts"` // lines with an address in /etc/hosts
+	// More says that /etc/resolv.conf has more of these, or longer ones, than
+	// are told.
+	More  bool `json:"more,omitempty"`
+	Hosts int  `json:"hosts"` // lines with an address in /etc/hosts
 	// Error is why /etc/resolv.conf could not be read; "" if it could.
 	Error string `json:"error,omitempty"`
 }

@@ -77,7 +77,7 @@ func (p *program) examine(ctx context.Context, name string) (*doctor.Report, err
 	t, err := outband.OpenIn(ctx, name, p.runDir, engines()...)
 	var stopped *engine.NotRunningError
 	if errors.As(err, &stopped) {
-		return doctor.Stopped(&stopped.Container), nil
+		return doctor.Stopped(ctx, &stopped.Container, engines()...), nil
 	}
 	if err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ func facts(r *doctor.Report) (list [][2]string) {
 		}
 	}
 	if i := r.Init; i != nil {
-		add("init", fmt.Sprintf("%s %s %s, %s for %s", arrows(i.PIDs), i.Comm, i.Exe, r.State, age(time.Since(i.Started))))
+		add("init", fmt.Sprintf("%s %s %s, %s", arrows(i.PIDs), i.Comm, i.Exe, lasts(r)))
 	}
 	if l := r.Last; l != nil {
 		add("ended last", l.String())
@@ -175,6 +175,26 @@ func facts(r *doctor.Report) (list [][2]string) {
 		add("names", nameService(n))
 	}
 	return list
+}
+
+// lasts is the state of a container, or of its first process where that says more,
+// and since when there is that process. How long it has been stopped or paused
+// nobody knows.
+func lasts(r *doctor.Report) string {
+	since := age(time.Since(r.Init.Started))
+	state := r.State
+	switch r.Init.State {
+	case "Z", "X":
+		state = "zombie"
+	case "T":
+		state = "stopped"
+	case "t":
+		state = "traced"
+	}
+	if state == string(engine.Running) {
+		return state + " for " + since
+	}
+	return state + ", started " + since + " ago"
 }
 
 // few joins the first words of a list.
@@ -265,6 +285,9 @@ func nameService(n *doctor.Names) string {
 	text := orElse(strings.Join(n.Servers, ", "), "no server")
 	if len(n.Search) > 0 {
 		text += ", search " + strings.Join(n.Search, " ")
+	}
+	if n.More {
+		text += ", and more"
 	}
 	if n.Hosts > 0 {
 		text += fmt.Sprintf(", %d in hosts", n.Hosts)
