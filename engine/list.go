@@ -5,6 +5,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +20,8 @@ type Engine interface {
 	// Name is what names of its containers begin with: "docker".
 	Name() string
 	// List returns its containers, those that do not run included. What it
-	// returns with an error counts too.
+	// returns with an error counts too: where ctx ends that is what it has, and
+	// ErrDeadline for the rest, see Late and EachPlace.
 	List(ctx context.Context, h *Host) ([]Container, error)
 }
 
@@ -38,10 +40,13 @@ func (e *Error) Error() string { return e.Engine + ": " + e.Op + ": " + oneLine{
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// oneLine is several errors that stand in one line.
+// oneLine is several errors that stand in one line; of equal ones that follow each
+// other, one.
 type oneLine struct{ error }
 
-func (e oneLine) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "; ") }
+func (e oneLine) Error() string {
+	return strings.Join(slices.Compact(strings.Split(e.error.Error(), "\n")), "; ")
+}
 
 func (e oneLine) Unwrap() error { return e.error }
 
@@ -51,6 +56,8 @@ var ErrDeadline = errors.New("no answer in time")
 const (
 	// askTime is how long one engine may take.
 	askTime = 300 * time.Millisecond
+	// tellTime is the end of it, in which an engine looks at nothing more.
+	tellTime = 50 * time.Millisecond
 	// readTime is how long all processes may, before any engine is asked.
 	readTime = 3 * time.Second
 )
@@ -108,7 +115,7 @@ func compare(a, b Container) int {
 	return 0
 }
 
-// answer is what an engine says.
+// answer is what an engine says, or of one place.
 type answer struct {
 	at   int
 	list []Container
@@ -117,34 +124,89 @@ type answer struct {
 
 // ask asks the engines, all at once. One that does not answer in time is left to
 // itself: what it waits for may be a file system that is dead (A27,
-// docs/threat-model.md). Its answer will be dropped.
+// docs/threat-model.md). Its answer will be dropped; so it is told to come to an end
+// while there is still time to say what it has.
 func (h *Host) ask(ctx context.Context, engines []Engine) ([][]Container, error) {
 	if !h.narrow() { // engines are not given the time that it takes on a slow machine
 		_, _ = h.read(ctx, readTime) // if that fails, it fails for who needs it
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := context.WithTimeout(ctx, askTime-tellTime)
 	defer cancel()
-	answers := make(chan answer, len(engines))
-	for i, e := range engines {
+	waits, stop := linger(ctx, tellTime)
+	defer stop()
+	lists, errs := gather(waits, len(engines), func(i int) ([]Container, error) { return engines[i].List(ctx, h) })
+	return lists, h.told(engines, errs)
+}
+
+// EachPlace returns what list says of each place, in their order. Root's is asked
+// before the users', the caller's own too; then those all at the same time: whatever
+// one of them has, and however long that takes, is not the others' loss, nor root's
+// (A13, docs/threat-model.md). With a slice of the time for each it would be
+// nearly nothing where there are hundreds.
+func EachPlace(ctx context.Context, places []Place, list func(Place) ([]Container, error)) ([]Container, error) {
+	var all []Container
+	var failed error
+	var others []Place
+	for _, p := range places {
+		if p.User != "" {
+			others = append(others, p)
+			continue
+		}
+		own, err := list(p)
+		all, failed = append(all, own...), errors.Join(failed, err)
+	}
+	if errors.Is(failed, ErrDeadline) {
+		return all, failed
+	}
+	waits, stop := linger(ctx, tellTime/2)
+	defer stop()
+	lists, errs := gather(waits, len(others), func(i int) ([]Container, error) { return list(others[i]) })
+	for i, err := range errs {
+		if errors.Is(err, ErrDeadline) {
+			err = fmt.Errorf("%s: %w", others[i].User, err)
+		}
+		all, failed = append(all, lists[i]...), errors.Join(failed, err)
+	}
+	return all, failed
+}
+
+// Late is ErrDeadline once an adapter is to look at nothing more, and to return what
+// it has.
+func Late(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return ErrDeadline
+	}
+	return nil
+}
+
+// linger returns a context that ends some time after ctx.
+func linger(ctx context.Context, more time.Duration) (context.Context, func()) {
+	waits, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(more, cancel) })
+	return waits, func() { stop(); cancel() }
+}
+
+// gather asks n at once for their containers until ctx ends; then ErrDeadline stands
+// for who has not answered.
+func gather(ctx context.Context, n int, ask func(i int) ([]Container, error)) ([][]Container, []error) {
+	answers := make(chan answer, n)
+	lists, errs := make([][]Container, n), make([]error, n)
+	for i := range n {
+		errs[i] = ErrDeadline
 		go func() {
-			list, err := e.List(ctx, h)
+			list, err := ask(i)
 			answers <- answer{i, list, err}
 		}()
 	}
-	lists := make([][]Container, len(engines))
-	errs := make([]error, len(engines))
-	for i := range errs {
-		errs[i] = ErrDeadline
-	}
-	for range engines {
+	for range n {
 		select {
 		case a := <-answers:
 			lists[a.at], errs[a.at] = a.list, a.err
 		case <-ctx.Done():
-			return lists, h.told(engines, errs)
+			return lists, errs
 		}
 	}
-	return lists, h.told(engines, errs)
+	return lists, errs
 }
 
 // told returns the errors as those of their engines.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -48,5 +49,43 @@ func TestUnreadable(t *testing.T) {
 	_, err := Recorded("", nil).ReadFile(path, 0)
 	if !errors.Is(err, fs.ErrPermission) || !strings.HasPrefix(err.Error(), "open "+path+":") {
 		t.Errorf("%v", err)
+	}
+}
+
+// crowd is an engine of which one user has more than can be read in any time, and
+// another something that never answers.
+type crowd struct{ hang chan struct{} }
+
+func (crowd) Name() string { return "crowd" }
+
+func (c crowd) List(ctx context.Context, _ *Host) ([]Container, error) {
+	places := []Place{{}, {UID: 1000, User: "ann"}, {UID: 1001, User: "bob"}, {UID: 1002, User: "carl"}}
+	return EachPlace(ctx, places, func(p Place) (all []Container, err error) {
+		for i := 0; i < 1 || p.User == "ann"; i++ {
+			if late := Late(ctx); late != nil {
+				return all[:min(i, 1)], late
+			}
+			if p.User == "bob" {
+				<-c.hang
+			}
+			all = append(all[:min(i, 1)], Container{Engine: "crowd", User: p.User, Name: "web", State: Stopped})
+		}
+		return all, nil
+	})
+}
+
+// A user's containers, however many, hide neither root's nor those of other users,
+// and who was not read to the end is told.
+func TestCrowd(t *testing.T) {
+	hang := make(chan struct{})
+	defer close(hang)
+	all, err := Recorded(t.TempDir(), nil).List(t.Context(), []Engine{crowd{hang}})
+	var names []string
+	for i := range all {
+		names = append(names, all[i].FullName())
+	}
+	want := "crowd: list containers: ann: no answer in time; bob: no answer in time"
+	if !slices.Equal(names, []string{"crowd:web", "crowd@ann:web", "crowd@carl:web"}) || err == nil || err.Error() != want {
+		t.Errorf("%q, %v, want %s", names, err, want)
 	}
 }

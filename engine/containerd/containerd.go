@@ -33,8 +33,11 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 	dirs, err := directories(ctx, h)
 	var all []engine.Container
 	for _, d := range dirs {
-		list, lerr := listState(h, d.state)
-		list, serr := complete(h, d.data, list)
+		if late := engine.Late(ctx); late != nil {
+			return all, errors.Join(err, late)
+		}
+		list, lerr := listState(ctx, h, d.state)
+		list, serr := complete(ctx, h, d.data, list)
 		all = append(all, list...)
 		err = errors.Join(err, lerr, serr)
 	}
@@ -103,7 +106,7 @@ func ParseConfig(text, want string) string {
 // tasks is where shims keep a directory for each task, by namespace and id.
 const tasks = "io.containerd.runtime.v2.task"
 
-func listState(h *engine.Host, state string) ([]engine.Container, error) {
+func listState(ctx context.Context, h *engine.Host, state string) ([]engine.Container, error) {
 	spaces, err := h.ReadDir(filepath.Join(state, tasks), 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -113,6 +116,9 @@ func listState(h *engine.Host, state string) ([]engine.Container, error) {
 		ids, lerr := h.ReadDir(filepath.Join(state, tasks, space), 0)
 		err = errors.Join(err, lerr)
 		for _, id := range ids {
+			if late := engine.Late(ctx); late != nil {
+				return all, errors.Join(err, late)
+			}
 			c, ok, cerr := task(h, filepath.Join(state, tasks, space, id), space, id)
 			if cerr != nil {
 				err = errors.Join(err, fmt.Errorf("%s/%s: %w", space, id, cerr))

@@ -3,6 +3,7 @@
 package containerd
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,13 +19,16 @@ import (
 const lives = "io.containerd.grpc.v1.cri/containers"
 
 // addEnds adds how containers of pods ended.
-func addEnds(h *engine.Host, data string, all []engine.Container) (err error) {
+func addEnds(ctx context.Context, h *engine.Host, data string, all []engine.Container) (err error) {
 	if h.Brief() {
 		return nil
 	}
 	for i, c := range all {
 		if !c.Pod || c.State != engine.Stopped || c.ID == "." || !filepath.IsLocal(c.ID) || filepath.Base(c.ID) != c.ID {
 			continue
+		}
+		if late := engine.Late(ctx); late != nil {
+			return errors.Join(err, late)
 		}
 		b, rerr := h.ReadFile(filepath.Join(data, lives, c.ID, "status"), 0)
 		if errors.Is(rerr, fs.ErrNotExist) {

@@ -39,13 +39,13 @@ func TestAddEnds(t *testing.T) {
 	h := engine.Recorded(root, nil)
 	for id, want := range map[string]string{"broken": "n/p/c: " + ErrFormat.Error(), "../..": "", ".": "", "a/../broken": "", "gone": ""} {
 		all := []engine.Container{{Name: "n/p/c", ID: id, Pod: true, State: engine.Stopped}}
-		err := addEnds(h, "/data", all)
+		err := addEnds(t.Context(), h, "/data", all)
 		if (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), want) || all[0].Exit != nil {
 			t.Errorf("%s: %v, %+v, want %q", id, err, all[0].Exit, want)
 		}
 	}
 	for _, c := range []engine.Container{{ID: "broken", State: engine.Stopped}, {ID: "broken", Pod: true, State: engine.Running}} {
-		if err := addEnds(h, "/data", []engine.Container{c}); err != nil {
+		if err := addEnds(t.Context(), h, "/data", []engine.Container{c}); err != nil {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}

@@ -59,7 +59,7 @@ func TestPods(t *testing.T) {
 
 // TestReadPods: the database keeps each life.
 func TestReadPods(t *testing.T) {
-	all, err := readStored(strings.NewReader(string(testutil.Gunzip(t, "testdata/pods.db.gz"))))
+	all, err := readStored(t.Context(), strings.NewReader(string(testutil.Gunzip(t, "testdata/pods.db.gz"))))
 	lives := 0
 	for _, c := range all {
 		if c.created.Year() != 2026 {

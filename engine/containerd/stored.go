@@ -3,6 +3,7 @@
 package containerd
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -21,7 +22,7 @@ const database = "io.containerd.metadata.v1.bolt/meta.db"
 
 // complete adds to the containers that have a task what a daemon's database has of
 // them, and those that have none.
-func complete(h *engine.Host, data string, tasks []engine.Container) ([]engine.Container, error) {
+func complete(ctx context.Context, h *engine.Host, data string, tasks []engine.Container) ([]engine.Container, error) {
 	f, err := h.Open(filepath.Join(data, database), 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return tasks, nil
@@ -30,9 +31,9 @@ func complete(h *engine.Host, data string, tasks []engine.Container) ([]engine.C
 		return tasks, err
 	}
 	defer f.Close()
-	all, err := readStored(f)
+	all, err := readStored(ctx, f)
 	tasks = join(tasks, all)
-	return tasks, errors.Join(err, addEnds(h, data, tasks))
+	return tasks, errors.Join(err, addEnds(ctx, h, data, tasks))
 }
 
 // stored is a container as the database has it.
@@ -67,12 +68,16 @@ func join(tasks []engine.Container, all []stored) []engine.Container {
 const attempts, pause = 5, 10 * time.Millisecond
 
 // readStored reads a database until nobody has written meanwhile.
-func readStored(f io.ReaderAt) (all []stored, err error) {
+func readStored(ctx context.Context, f io.ReaderAt) (all []stored, err error) {
 	for range attempts {
+		if late := engine.Late(ctx); late != nil {
+			return nil, late
+		}
 		db, oerr := bolt.Open(f)
 		if err = oerr; err == nil {
-			if all, err = containers(db); err == nil && db.Unchanged() {
-				return all, nil
+			all, err = containers(ctx, db)
+			if (err == nil || errors.Is(err, engine.ErrDeadline)) && db.Unchanged() {
+				return all, err
 			}
 		}
 		time.Sleep(pause)
@@ -88,7 +93,7 @@ var errWritten = errors.New("its database is being written")
 
 // containers returns what is in the buckets v1, namespace, containers. Docker's own
 // are left to its adapter: it makes them anew for each start.
-func containers(db *bolt.DB) (all []stored, err error) {
+func containers(ctx context.Context, db *bolt.DB) (all []stored, err error) {
 	top, ok, err := db.Find("v1")
 	if err != nil || !ok {
 		return nil, err
@@ -104,7 +109,7 @@ func containers(db *bolt.DB) (all []stored, err error) {
 		return db.Walk(list, func(one bolt.Pair) error {
 			c, err := readContainer(db, string(space.Key), string(one.Key))
 			all = append(all, c)
-			return err
+			return errors.Join(err, engine.Late(ctx))
 		})
 	})
 	return all, err

@@ -65,10 +65,10 @@ func (r restless) ReadAt(b []byte, at int64) (int, error) {
 }
 
 func TestReadStored(t *testing.T) {
-	if all, err := readStored(bytes.NewReader(recorded(t))); err != nil || len(all) != 2 {
+	if all, err := readStored(t.Context(), bytes.NewReader(recorded(t))); err != nil || len(all) != 2 {
 		t.Errorf("%+v, %v", all, err)
 	}
-	if all, err := readStored(restless{bytes.NewReader(recorded(t))}); err == nil || len(all) != 0 {
+	if all, err := readStored(t.Context(), restless{bytes.NewReader(recorded(t))}); err == nil || len(all) != 0 {
 		t.Errorf("%+v, %v", all, err)
 	}
 }

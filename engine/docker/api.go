@@ -40,6 +40,9 @@ func (e Engine) asked(ctx context.Context, h *engine.Host, known []engine.Contai
 		return nil, err
 	}
 	d := api{h: h, socket: at, host: e.Host, known: map[string]bool{}, until: time.Now().Add(askTime)}
+	if end, ok := ctx.Deadline(); ok && end.Before(d.until) {
+		d.until = end
+	}
 	for _, c := range known {
 		d.known[c.ID] = true
 	}

@@ -38,20 +38,12 @@ func (e Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, e
 	if !slices.ContainsFunc(places, func(p engine.Place) bool { return p.UID == 0 }) && h.Asks("") {
 		places = append(places, engine.Place{Runtime: "/run"}) // that it may not be read is told
 	}
-	var all []engine.Container
-	var failed error
-	for _, place := range places {
+	all, failed := engine.EachPlace(ctx, places, func(place engine.Place) ([]engine.Container, error) {
 		d := daemon{h: h, place: place}
-		roots, err := d.roots(ctx)
-		failed = errors.Join(failed, err)
-		for _, r := range roots {
-			list, err := d.list(r.path)
-			for i := range list {
-				list[i].Via = r.via
-			}
-			all = append(all, list...)
-			failed = errors.Join(failed, err)
-		}
+		return d.containers(ctx)
+	})
+	if errors.Is(failed, engine.ErrDeadline) && engine.Late(ctx) != nil {
+		return all, failed
 	}
 	more, err := e.asked(ctx, h, all)
 	return append(all, more...), errors.Join(failed, err)
@@ -62,6 +54,23 @@ type daemon struct {
 	h     *engine.Host
 	place engine.Place
 	shims map[string]int // of a user's containers, by their ids
+}
+
+// containers are those in all its roots.
+func (d *daemon) containers(ctx context.Context) (all []engine.Container, failed error) {
+	roots, failed := d.roots(ctx)
+	for _, r := range roots {
+		if late := engine.Late(ctx); late != nil {
+			return all, errors.Join(failed, late)
+		}
+		list, err := d.list(ctx, r.path)
+		for i := range list {
+			list[i].Via = r.via
+		}
+		all = append(all, list...)
+		failed = errors.Join(failed, err)
+	}
+	return all, failed
 }
 
 // root is a directory in which a daemon keeps its data, and what leads docker to
@@ -145,18 +154,21 @@ func ParseDaemon(b []byte) string {
 
 // list returns the containers of one daemon. Those of a daemon with its own user
 // namespace lie one level deeper, below the ids it has outside.
-func (d *daemon) list(root string) ([]engine.Container, error) {
-	all, err := d.listDir(filepath.Join(root, "containers"))
+func (d *daemon) list(ctx context.Context, root string) ([]engine.Container, error) {
+	all, err := d.listDir(ctx, filepath.Join(root, "containers"))
 	names, derr := d.h.ReadDir(root, d.place.UID)
 	if errors.Is(derr, fs.ErrNotExist) {
 		return all, err
 	}
 	for _, name := range names {
+		if late := engine.Late(ctx); late != nil {
+			return all, errors.Join(err, late)
+		}
 		uid, gid, ok := strings.Cut(name, ".")
 		if !ok || strings.Trim(uid+gid, "0123456789") != "" {
 			continue
 		}
-		list, lerr := d.listDir(filepath.Join(root, name, "containers"))
+		list, lerr := d.listDir(ctx, filepath.Join(root, name, "containers"))
 		all = append(all, list...)
 		err = errors.Join(err, lerr)
 	}
@@ -164,13 +176,16 @@ func (d *daemon) list(root string) ([]engine.Container, error) {
 }
 
 // listDir returns the containers that have a directory in dir.
-func (d *daemon) listDir(dir string) ([]engine.Container, error) {
+func (d *daemon) listDir(ctx context.Context, dir string) ([]engine.Container, error) {
 	ids, err := d.h.ReadDir(dir, d.place.UID)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	var all []engine.Container
 	for _, id := range ids {
+		if late := engine.Late(ctx); late != nil {
+			return all, errors.Join(err, late)
+		}
 		c, rerr := d.read(dir, id)
 		if errors.Is(rerr, fs.ErrNotExist) {
 			continue // being made or removed

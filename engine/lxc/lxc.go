@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -41,17 +42,26 @@ const titlePrefix = "[lxc monitor] "
 // where these are, or where they are by default.
 func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, error) {
 	monitors, err := h.Monitors(ctx, titlePrefix)
-	users := map[uint32]engine.Place{}
-	for _, place := range h.Places() {
-		users[place.UID] = place
+	places := h.Places()
+	if !slices.ContainsFunc(places, func(p engine.Place) bool { return p.UID == 0 }) {
+		places = append(slices.Clone(places), engine.Place{}) // whose managers' directories anybody may be let into
 	}
-	var all []engine.Container
+	all, lerr := engine.EachPlace(ctx, places, func(place engine.Place) ([]engine.Container, error) {
+		return listPlace(ctx, h, place, monitors)
+	})
+	return all, errors.Join(err, lerr)
+}
+
+// listPlace returns the containers of one user.
+func listPlace(ctx context.Context, h *engine.Host, place engine.Place, monitors []engine.Daemon) (all []engine.Container, err error) {
 	runs := map[string]bool{}
-	dirs := stoppedIn(users)
+	dirs := stoppedIn(place)
 	for _, m := range monitors {
+		if late := engine.Late(ctx); late != nil {
+			return all, errors.Join(err, late)
+		}
 		path, name := ParseTitle(m.Args[0])
-		place, known := users[m.UID]
-		if name == "" || !known {
+		if name == "" || m.UID != place.UID || place.Runtime == "" {
 			continue
 		}
 		c, ok, rerr := running(ctx, h, m, path, name, place)
@@ -66,20 +76,8 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 		}
 	}
 	for _, d := range dirs {
-		names, derr := h.ReadDir(d.path, d.place.UID)
-		if derr != nil && !errors.Is(derr, fs.ErrNotExist) {
-			err = errors.Join(err, derr)
-		}
-		for _, name := range names {
-			if mode, kerr := h.Kind(filepath.Join(d.path, name)); runs[d.key(name)] || kerr == nil && !mode.IsDir() {
-				continue // a log, say
-			}
-			c, ok, cerr := d.configured(h, name)
-			err = errors.Join(err, cerr)
-			if ok {
-				all = append(all, c)
-			}
-		}
+		stopped, derr := d.stopped(ctx, h, runs)
+		all, err = append(all, stopped...), errors.Join(err, derr)
 	}
 	return all, err
 }
@@ -92,22 +90,44 @@ type directory struct {
 
 func (d directory) key(name string) string { return d.path + " " + name }
 
-// stoppedIn are the directories in which containers are by default; those in which
-// one runs come to them.
-func stoppedIn(users map[uint32]engine.Place) []directory {
-	var dirs []directory
-	for path, manager := range managers() {
-		dirs = append(dirs, directory{path, manager, users[0]})
+// stopped returns the containers in a directory but those that run.
+func (d directory) stopped(ctx context.Context, h *engine.Host, runs map[string]bool) (all []engine.Container, err error) {
+	names, err := h.ReadDir(d.path, d.place.UID)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
-	for uid, place := range users {
-		switch {
-		case uid == 0:
-			dirs = append(dirs, directory{defaultPath, "lxc", place})
-		case place.Home != "":
-			dirs = append(dirs, directory{filepath.Join(place.Home, ".local/share/lxc"), "lxc", place})
+	for _, name := range names {
+		if late := engine.Late(ctx); late != nil {
+			return all, errors.Join(err, late)
+		}
+		if mode, kerr := h.Kind(filepath.Join(d.path, name)); runs[d.key(name)] || kerr == nil && !mode.IsDir() {
+			continue // a log, say
+		}
+		c, ok, cerr := d.configured(h, name)
+		err = errors.Join(err, cerr)
+		if ok {
+			all = append(all, c)
 		}
 	}
-	return dirs
+	return all, err
+}
+
+// stoppedIn are the directories in which a user's containers are by default; those in
+// which one runs come to them.
+func stoppedIn(place engine.Place) (dirs []directory) {
+	if place.UID == 0 {
+		all := managers()
+		for _, path := range slices.Sorted(maps.Keys(all)) {
+			dirs = append(dirs, directory{path, all[path], place})
+		}
+	}
+	switch {
+	case place.Home == "":
+		return dirs
+	case place.UID == 0:
+		return append(dirs, directory{defaultPath, "lxc", place})
+	}
+	return append(dirs, directory{filepath.Join(place.Home, ".local/share/lxc"), "lxc", place})
 }
 
 // ParseTitle splits what a monitor's title has behind its prefix: the directory

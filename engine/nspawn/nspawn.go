@@ -29,16 +29,19 @@ const machines = "/run/systemd/machines"
 // finds them by name.
 func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, error) {
 	daemons, err := h.Daemons(ctx, "systemd-nspawn", 0)
-	leaders, lerr := registered(h)
+	leaders, lerr := registered(ctx, h)
 	var all []engine.Container
 	runs := map[string]bool{}
 	for _, d := range daemons {
+		if late := engine.Late(ctx); late != nil {
+			return all, errors.Join(err, lerr, late)
+		}
 		if c, ok := running(ctx, h, d, leaders); ok {
 			all = append(all, c)
 			runs[c.Name] = true
 		}
 	}
-	stopped, serr := images(h)
+	stopped, serr := images(ctx, h)
 	for _, name := range stopped {
 		if !runs[name] {
 			all = append(all, engine.Container{Engine: "nspawn", Name: name, ID: name, State: engine.Stopped})
@@ -48,13 +51,16 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 }
 
 // registered are machined's names of machines, by their first processes.
-func registered(h *engine.Host) (map[int]string, error) {
+func registered(ctx context.Context, h *engine.Host) (map[int]string, error) {
 	names, err := h.ReadDir(machines, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	leaders := map[int]string{}
 	for _, name := range names {
+		if late := engine.Late(ctx); late != nil {
+			return leaders, errors.Join(err, late)
+		}
 		if strings.Contains(name, ":") { // unit:NAME is a link to it
 			continue
 		}
@@ -99,13 +105,16 @@ func imageDirs() []string {
 }
 
 // images are the names of directories and of image files there.
-func images(h *engine.Host) (names []string, failed error) {
+func images(ctx context.Context, h *engine.Host) (names []string, failed error) {
 	for _, dir := range imageDirs() {
 		entries, err := h.ReadDir(dir, 0)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			failed = errors.Join(failed, err)
 		}
 		for _, entry := range entries {
+			if late := engine.Late(ctx); late != nil {
+				return names, errors.Join(failed, late)
+			}
 			mode, err := h.Kind(filepath.Join(dir, entry))
 			name, raw := strings.CutSuffix(entry, ".raw")
 			if err == nil && (mode.IsDir() || raw && mode.IsRegular()) && !strings.HasPrefix(name, ".") && name != "" && !slices.Contains(names, name) {

@@ -44,28 +44,27 @@ func (Engine) Prefixes() []string { return []string{"runc", "crun", "youki"} }
 
 // List returns the containers of root's runtimes, or of the caller's own.
 func (e Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, error) {
-	var all []engine.Container
-	var failed error
-	for _, place := range h.Places() {
+	return engine.EachPlace(ctx, h.Places(), func(place engine.Place) ([]engine.Container, error) {
 		roots, err := e.roots(ctx, h, place)
-		list, lerr := listRoots(h, roots, place)
-		failed = errors.Join(failed, err, lerr)
+		list, lerr := listRoots(ctx, h, roots, place)
 		sought := func(c engine.Container) bool { return c.Engine == "runc" && c.Name == h.Sought() }
-		if h.Sought() != "" && !slices.ContainsFunc(list, sought) {
-			more, err := listRoots(h, above(h, place), place)
-			list, failed = append(list, more...), errors.Join(failed, err)
+		if h.Sought() == "" || slices.ContainsFunc(list, sought) {
+			return list, errors.Join(err, lerr)
 		}
-		all = append(all, list...)
-	}
-	return all, failed
+		more, merr := listRoots(ctx, h, above(h, place), place)
+		return append(list, more...), errors.Join(err, lerr, merr)
+	})
 }
 
 // listRoots returns the containers in several roots.
-func listRoots(h *engine.Host, roots []Root, place engine.Place) (all []engine.Container, failed error) {
+func listRoots(ctx context.Context, h *engine.Host, roots []Root, place engine.Place) (all []engine.Container, failed error) {
 	for _, root := range roots {
+		if late := engine.Late(ctx); late != nil {
+			return all, errors.Join(failed, late)
+		}
 		for _, r := range runtimes() {
 			if r.name == root.Runtime {
-				list, err := r.list(h, root.Dir, place)
+				list, err := r.list(ctx, h, root.Dir, place)
 				all = append(all, list...)
 				failed = errors.Join(failed, err)
 			}
@@ -76,7 +75,7 @@ func listRoots(h *engine.Host, roots []Root, place engine.Place) (all []engine.C
 
 // list returns the containers that a runtime keeps below dir; where one is sought,
 // only what may be that.
-func (r runtime) list(h *engine.Host, dir string, place engine.Place) ([]engine.Container, error) {
+func (r runtime) list(ctx context.Context, h *engine.Host, dir string, place engine.Place) ([]engine.Container, error) {
 	ids, err := h.ReadDir(dir, place.UID)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -91,6 +90,9 @@ func (r runtime) list(h *engine.Host, dir string, place engine.Place) ([]engine.
 		via = []string{"--root=" + dir}
 	}
 	for _, id := range ids {
+		if late := engine.Late(ctx); late != nil {
+			return all, errors.Join(failed, late)
+		}
 		if !strings.HasPrefix(id, h.Sought()) {
 			continue
 		}

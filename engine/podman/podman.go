@@ -27,32 +27,35 @@ func (Engine) Name() string { return "podman" }
 // List returns the containers in each storage: where it is by default, and where
 // a running container's conmon has it.
 func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, error) {
-	var all []engine.Container
-	var failed error
-	for _, place := range h.Places() {
-		monitors, err := h.Daemons(ctx, "conmon", place.UID)
+	return engine.EachPlace(ctx, h.Places(), func(place engine.Place) ([]engine.Container, error) { return listPlace(ctx, h, place) })
+}
+
+// listPlace returns the containers of one user.
+func listPlace(ctx context.Context, h *engine.Host, place engine.Place) (all []engine.Container, failed error) {
+	monitors, failed := h.Daemons(ctx, "conmon", place.UID)
+	byID, via := map[string]engine.Daemon{}, map[string][]string{}
+	dirs := storages(place)
+	for _, m := range monitors {
+		id, dir := ParseMonitor(m.Args)
+		if id == "" {
+			continue
+		}
+		byID[id] = m
+		if dir != "" && !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+			via[dir] = Via(m.Args)
+		}
+	}
+	for _, dir := range dirs {
+		if late := engine.Late(ctx); late != nil {
+			return all, errors.Join(failed, late)
+		}
+		list, err := listStorage(ctx, h, dir, place, byID)
+		for i := range list {
+			list[i].Via = via[dir]
+		}
+		all = append(all, list...)
 		failed = errors.Join(failed, err)
-		byID, via := map[string]engine.Daemon{}, map[string][]string{}
-		dirs := storages(place)
-		for _, m := range monitors {
-			id, dir := ParseMonitor(m.Args)
-			if id == "" {
-				continue
-			}
-			byID[id] = m
-			if dir != "" && !slices.Contains(dirs, dir) {
-				dirs = append(dirs, dir)
-				via[dir] = Via(m.Args)
-			}
-		}
-		for _, dir := range dirs {
-			list, err := listStorage(ctx, h, dir, place, byID)
-			for i := range list {
-				list[i].Via = via[dir]
-			}
-			all = append(all, list...)
-			failed = errors.Join(failed, err)
-		}
 	}
 	return all, failed
 }
@@ -125,25 +128,32 @@ func listStorage(ctx context.Context, h *engine.Host, dir string, place engine.P
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	var records map[string]Record
-	var failed error
-	if !h.Brief() {
-		records, failed = readRecords(ctx, h, filepath.Dir(dir), place.UID)
-	}
 	var all []engine.Container
 	for _, s := range stored {
+		if late := engine.Late(ctx); late != nil {
+			return all, late
+		}
 		c := engine.Container{Engine: "podman", User: place.User, Name: s.Name, ID: s.ID, State: engine.Stopped}
 		if m, ok := monitors[s.ID]; ok {
 			if init, err := find(h, place, m); err == nil {
 				c.Init, c.State = init, engine.Running
 			}
 		}
-		r := records[s.ID]
-		r.describe(&c)
-		if c.State == engine.Stopped && r.Runs {
-			c.Exit = exit(h, s.ID, place)
-		}
 		all = append(all, c)
+	}
+	if h.Brief() {
+		return all, nil
+	}
+	records, failed := readRecords(ctx, h, filepath.Dir(dir), place.UID) // last, as it takes the longest
+	for i := range all {
+		if late := engine.Late(ctx); late != nil {
+			return all, errors.Join(failed, late)
+		}
+		r := records[all[i].ID]
+		r.describe(&all[i])
+		if all[i].State == engine.Stopped && r.Runs {
+			all[i].Exit = exit(h, all[i].ID, place)
+		}
 	}
 	return all, failed
 }
