@@ -41,7 +41,7 @@ func (l lines) piece(last, more bool) string {
 }
 
 // styleOf looks at what w is. Colours need a terminal that has them; NO_COLOR
-// (no-color.org) and TERM=dumb are kept.
+// (no-color.org) and TERM=dumb are kept, as without TERM.
 func styleOf(w io.Writer) style {
 	s := style{lines: unicodeLines()}
 	if !utf8Locale(os.Getenv) {
@@ -59,9 +59,15 @@ func styleOf(w io.Writer) style {
 	if s.width == 0 {
 		s.width = 80
 	}
-	term := os.Getenv("TERM")
-	s.color = os.Getenv("NO_COLOR") == "" && term != "dumb" && term != ""
+	s.color = os.Getenv("NO_COLOR") == "" && !dumb()
 	return s
+}
+
+// dumb tells that no escape sequences may be sent to a terminal: it has none, or
+// nobody knows which.
+func dumb() bool {
+	term := os.Getenv("TERM")
+	return term == "" || term == "dumb"
 }
 
 // utf8Locale tells whether text is UTF-8, by the first of the variables that

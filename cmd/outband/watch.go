@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,10 +27,30 @@ const (
 // watch shows one picture after the other until it is told to end or its target
 // has ended.
 func (p *program) watch(ctx context.Context, f *treeFlags, target string, look func() (*forest, error)) error {
-	if s := styleOf(canvas()); f.output == "" && s.width > 0 && os.Getenv("TERM") != "dumb" {
+	if s := styleOf(canvas()); f.output == "" && s.width > 0 && !dumb() {
 		return p.watchScreen(ctx, f, target, look)
 	}
-	return watchLines(ctx, canvas(), f, look)
+	return watchLines(ctx, canvas(), f, p.sayingOnce(look))
+}
+
+// sayingOnce has look say of each picture what it did not say of the one before.
+func (p *program) sayingOnce(look func() (*forest, error)) func() (*forest, error) {
+	var last []string
+	return func() (*forest, error) {
+		var said bytes.Buffer
+		stderr := p.stderr
+		p.stderr = &said
+		t, err := look()
+		p.stderr = stderr
+		lines := slices.Collect(strings.Lines(said.String()))
+		for _, line := range lines {
+			if !slices.Contains(last, line) {
+				fmt.Fprint(stderr, line)
+			}
+		}
+		last = lines
+		return t, err
+	}
 }
 
 // watchLines prints each picture that differs from the one before: JSON on a

@@ -151,6 +151,48 @@ func TestColours(t *testing.T) {
 	}
 }
 
+// Where no escape sequences may be used, --watch uses none.
+func TestWatchDumb(t *testing.T) {
+	for _, env := range []string{"TERM=dumb", "TERM="} {
+		x := openTerminal(t)
+		cmd := x.start([]string{env}, "tree", "--all", "--watch", "--run-dir", t.TempDir())
+		x.await("PROCESS")
+		x.await("\r\n\r\n") // the end of a picture
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if text := x.text(); strings.Contains(text, "\x1b") {
+			t.Errorf("%s: %q", env, text)
+		}
+	}
+}
+
+// What is to be said of every picture is said once, as long as it is so.
+func TestSayingOnce(t *testing.T) {
+	var told bytes.Buffer
+	p := &program{stderr: &told}
+	pictures := [][]string{{"a", "b"}, {"a", "b"}, {"a", "c"}, {}, {"a"}}
+	look := p.sayingOnce(func() (*forest, error) {
+		notes := pictures[0]
+		pictures = pictures[1:]
+		for _, note := range notes {
+			p.say("note: %s", note)
+		}
+		if len(pictures) == 0 {
+			return nil, io.EOF
+		}
+		return nil, nil
+	})
+	for len(pictures) > 0 {
+		if _, err := look(); err != nil && len(pictures) > 0 {
+			t.Fatal(err)
+		}
+	}
+	note := func(word string) string { return "outband: note: " + word + "\n" }
+	if want := note("a") + note("b") + note("c") + note("a"); told.String() != want {
+		t.Errorf("%q, want %q", told.String(), want)
+	}
+}
+
 // Without a terminal --watch prints what changes, and ends with its reader.
 func TestWatchLines(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
