@@ -34,7 +34,11 @@ func (e *DefeatedError) Hint() string {
 	if e.Way == nil {
 		return "to go on all the same, say so: --anyway"
 	}
-	return fmt.Sprintf("--through-engine has the engine do it (%s); --anyway goes on all the same", strings.Join(e.Way, " "))
+	words := make([]string, len(e.Way))
+	for i, word := range e.Way {
+		words[i] = safetext.Word(word)
+	}
+	return fmt.Sprintf("--through-engine has the engine do it (%s); --anyway goes on all the same", strings.Join(words, " "))
 }
 
 // fate is what becomes of a container when its init has ended, in words for

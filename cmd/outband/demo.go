@@ -192,7 +192,7 @@ func (s *scene) tree(ctx context.Context) (visitors int, err error) {
 		if p.Visitor {
 			mark, visitors = "  ← visitor", visitors+1
 		}
-		fmt.Fprintf(tw, "%s\t  %s%s\n", strings.Join(row, "\t"), safetext.Escape(p.Comm), mark)
+		fmt.Fprintf(tw, "%s\t  %s%s\n", strings.Join(row, "\t"), safetext.Column(p.Comm), mark)
 	}
 	return visitors, tw.Flush()
 }
