@@ -119,7 +119,7 @@ func TestDefeatedHint(t *testing.T) {
 }
 
 // A22: the way out is a command line to be copied, and a name one word of it.
-func TestDefeatedHint(t *testing.T) {
+func TestDefeatedHintWords(t *testing.T) {
 	e := &DefeatedError{Way: []string{"docker", "stop", "x; id #"}}
 	if want := "(docker stop 'x; id #')"; !strings.Contains(e.Hint(), want) {
 		t.Errorf("%q lacks %q", e.Hint(), want)
