@@ -5,7 +5,6 @@ package containerd
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -31,7 +30,7 @@ func complete(ctx context.Context, h *engine.Host, data string, tasks []engine.C
 		return tasks, err
 	}
 	defer f.Close()
-	all, err := readStored(ctx, f)
+	all, err := readStored(ctx, bolt.OSFile{File: f})
 	tasks = join(tasks, all)
 	return tasks, errors.Join(err, addEnds(ctx, h, data, tasks))
 }
@@ -68,7 +67,7 @@ func join(tasks []engine.Container, all []stored) []engine.Container {
 const attempts, pause = 5, 10 * time.Millisecond
 
 // readStored reads a database until nobody has written meanwhile.
-func readStored(ctx context.Context, f io.ReaderAt) (all []stored, err error) {
+func readStored(ctx context.Context, f bolt.File) (all []stored, err error) {
 	for range attempts {
 		if late := engine.Late(ctx); late != nil {
 			return nil, late
@@ -102,12 +101,16 @@ func containers(ctx context.Context, db *bolt.DB) (all []stored, err error) {
 		if string(space.Key) == "moby" || !space.IsBucket() {
 			return nil
 		}
-		list, ok, err := db.Find("v1", string(space.Key), "containers")
+		in, err := space.Bucket()
+		if err != nil {
+			return err
+		}
+		list, ok, err := db.FindIn(in, "containers")
 		if err != nil || !ok {
 			return err
 		}
 		return db.Walk(list, func(one bolt.Pair) error {
-			c, err := readContainer(db, string(space.Key), string(one.Key))
+			c, err := readContainer(db, string(space.Key), one)
 			all = append(all, c)
 			return errors.Join(err, engine.Late(ctx))
 		})
@@ -116,8 +119,8 @@ func containers(ctx context.Context, db *bolt.DB) (all []stored, err error) {
 }
 
 // readContainer reads the bucket of a container.
-func readContainer(db *bolt.DB, space, id string) (c stored, err error) {
-	bucket, _, err := db.Find("v1", space, "containers", id)
+func readContainer(db *bolt.DB, space string, one bolt.Pair) (c stored, err error) {
+	bucket, err := one.Bucket()
 	if err != nil {
 		return c, err
 	}
@@ -127,12 +130,12 @@ func readContainer(db *bolt.DB, space, id string) (c stored, err error) {
 	}
 	_ = c.created.UnmarshalBinary(values["createdat"]) // without it the oldest
 	labels := map[string][]byte{}
-	if l, ok, ferr := db.Find("v1", space, "containers", id, "labels"); ferr != nil {
+	if l, ok, ferr := db.FindIn(bucket, "labels"); ferr != nil {
 		err = ferr
 	} else if ok {
 		labels, err = db.Values(l)
 	}
-	c.Container = ofLabels(space, id, labels)
+	c.Container = ofLabels(space, string(one.Key), labels)
 	return c, err
 }
 

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"strconv"
@@ -91,20 +90,21 @@ func exit(h *engine.Host, id string, place engine.Place) *engine.Exit {
 // A database has texts for ParseRecord. What is read of one that is not unchanged
 // afterwards counts for nothing.
 type database interface {
-	containers(each func(id string, config, state []byte)) error
+	// containers calls each for every container until ctx ends; then it is ErrDeadline.
+	containers(ctx context.Context, each func(id string, config, state []byte)) error
 	Unchanged() bool
 }
 
 // A format is a file below the storage's directory, and how it is read.
 type format struct {
 	path string
-	open func(io.ReaderAt) (database, error)
+	open func(bolt.File) (database, error)
 }
 
 // formats are those of databases; the first that is there is the one in use.
 func formats() []format {
 	return []format{
-		{"db.sql", func(f io.ReaderAt) (database, error) { return openSQLite(f) }},
+		{"db.sql", func(f bolt.File) (database, error) { return openSQLite(f) }},
 		{"libpod/bolt_state.db", openBolt},
 	}
 }
@@ -112,14 +112,14 @@ func formats() []format {
 // boltState is what Podman before 5 keeps its state in.
 type boltState struct{ *bolt.DB }
 
-func openBolt(f io.ReaderAt) (database, error) {
+func openBolt(f bolt.File) (database, error) {
 	db, err := bolt.Open(f)
 	return boltState{db}, err
 }
 
 // containers calls each for every container: in the bucket "ctr" there is a bucket
 // for each id, in that "config" and "state".
-func (db boltState) containers(each func(id string, config, state []byte)) error {
+func (db boltState) containers(ctx context.Context, each func(id string, config, state []byte)) error {
 	all, ok, err := db.Find("ctr")
 	if err != nil || !ok {
 		return err
@@ -131,7 +131,7 @@ func (db boltState) containers(each func(id string, config, state []byte)) error
 		}
 		values, err := db.Values(node)
 		each(string(one.Key), values["config"], values["state"])
-		return err
+		return errors.Join(err, engine.Late(ctx))
 	})
 }
 
@@ -148,7 +148,7 @@ func readRecords(ctx context.Context, h *engine.Host, storage string, owner uint
 			return nil, err
 		}
 		defer f.Close()
-		all, err := d.read(ctx, f, func() bool { return written(h, path+"-journal", owner) })
+		all, err := d.read(ctx, bolt.OSFile{File: f}, func() bool { return written(h, path+"-journal", owner) })
 		if err != nil {
 			err = fmt.Errorf("%s: %w", path, err)
 		}
@@ -165,10 +165,13 @@ const attempts, pause = 5, 10 * time.Millisecond
 var errWritten = errors.New("it is being written")
 
 // read reads a database until nobody has written meanwhile.
-func (d format) read(ctx context.Context, f io.ReaderAt, written func() bool) (all map[string]Record, err error) {
-	for i := 0; i < attempts && ctx.Err() == nil; i++ {
+func (d format) read(ctx context.Context, f bolt.File, written func() bool) (all map[string]Record, err error) {
+	for i := range attempts {
 		if i > 0 {
 			time.Sleep(pause)
+		}
+		if late := engine.Late(ctx); late != nil {
+			return nil, errors.Join(err, late)
 		}
 		db, oerr := d.open(f)
 		if err = oerr; err != nil {
@@ -176,7 +179,7 @@ func (d format) read(ctx context.Context, f io.ReaderAt, written func() bool) (a
 		}
 		var bad error // of single containers
 		all = map[string]Record{}
-		err = db.containers(func(id string, config, state []byte) {
+		err = db.containers(ctx, func(id string, config, state []byte) {
 			r, rerr := ParseRecord(config, state)
 			if rerr != nil {
 				bad = errors.Join(bad, fmt.Errorf("container %s: %w", safetext.Escape(id), rerr))
@@ -187,8 +190,8 @@ func (d format) read(ctx context.Context, f io.ReaderAt, written func() bool) (a
 		switch {
 		case !db.Unchanged() || written():
 			all, err = nil, errWritten
-		case err == nil:
-			return all, bad
+		case err == nil, errors.Is(err, engine.ErrDeadline):
+			return all, errors.Join(bad, err)
 		}
 	}
 	return all, err

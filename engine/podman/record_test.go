@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"github.com/outband/outband/engine"
+	"github.com/outband/outband/internal/bolt"
 	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/testutil"
 )
@@ -145,9 +145,9 @@ func whole(t *testing.T, prefix string) string {
 
 // many are the databases that bbolt 1.4 and SQLite 3.40 made of 300 containers:
 // trees of several levels, values of many pages.
-func many(t testing.TB) map[string]func(io.ReaderAt) (database, error) {
+func many(t testing.TB) map[string]func(bolt.File) (database, error) {
 	t.Helper()
-	all := map[string]func(io.ReaderAt) (database, error){}
+	all := map[string]func(bolt.File) (database, error){}
 	for _, f := range formats() {
 		all[map[string]string{"db.sql": "many.sql", "libpod/bolt_state.db": "many.db"}[f.path]] = f.open
 	}
@@ -174,6 +174,8 @@ type changing struct {
 	before, after *bytes.Reader
 	reads         int
 }
+
+func (c *changing) Size() int64 { return c.after.Size() }
 
 func (c *changing) ReadAt(b []byte, at int64) (int, error) {
 	if c.reads--; c.reads < 0 {
@@ -267,19 +269,19 @@ func TestLoop(t *testing.T) {
 	file := &changing{after: bytes.NewReader(b)}
 	db, err := openSQLite(file)
 	if err == nil {
-		err = db.containers(func(string, []byte, []byte) {})
+		err = db.containers(context.Background(), func(string, []byte, []byte) {})
 	}
 	if !errors.Is(err, ErrFormat) || file.reads < -20000 {
 		t.Errorf("%v after %d reads", err, -file.reads)
 	}
 }
 
-func walkAll(open func(io.ReaderAt) (database, error), b []byte) error {
+func walkAll(open func(bolt.File) (database, error), b []byte) error {
 	db, err := open(bytes.NewReader(b))
 	if err != nil {
 		return err
 	}
-	return db.containers(func(string, []byte, []byte) {})
+	return db.containers(context.Background(), func(string, []byte, []byte) {})
 }
 
 func FuzzDatabases(f *testing.F) {
@@ -322,14 +324,41 @@ func TestHostileRows(t *testing.T) {
 	}
 	const text = 40000
 	cell := []byte{0x80 | (text+4)>>14, 0x80 | (text+4)>>7&0x7f, (text + 4) & 0x7f, 1, 4, 0x80 | (13+2*text)>>14, 0x80 | (13+2*text)>>7&0x7f, (13 + 2*text) & 0x7f}
-	same := make([]int, 10000) // 400 MB of 64 KiB
+	same := make([]int, 100) // 4 MB of 64 KiB
 	for i := range same {
 		same[i] = 24000
 	}
-	if n, err := rows(page1(1<<16, cell, 24000, same[:100]...)); n != 100 || err != nil {
+	if n, err := rows(page1(1<<16, cell, 24000, same[:4]...)); n != 4 || err != nil {
 		t.Errorf("%d rows, %v", n, err)
 	}
-	if n, err := rows(page1(1<<16, cell, 24000, same...)); !errors.Is(err, ErrFormat) || n*text > maxRead {
+	if n, err := rows(page1(1<<16, cell, 24000, same...)); !errors.Is(err, ErrFormat) || n*text > maxTimes<<16 {
 		t.Errorf("%d rows, %v", n, err)
+	}
+}
+
+// ending is a context that ends when it has been looked at so many times.
+type ending struct {
+	context.Context
+	looks int
+}
+
+func (c *ending) Err() error {
+	if c.looks--; c.looks < 0 {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// No more of a database is read once nobody waits for it; what was read counts.
+func TestReadLate(t *testing.T) {
+	for path, open := range many(t) {
+		least := map[string]int{"many.sql": 300}[path] // the other table is read first
+		for _, n := range []int{0, 1, 20} {
+			ctx := &ending{context.Background(), least + n}
+			all, err := format{path, open}.read(ctx, bytes.NewReader(unzipped(t, path)), func() bool { return false })
+			if !errors.Is(err, engine.ErrDeadline) || errors.Is(err, ErrFormat) || len(all) != n {
+				t.Errorf("%s, after %d: %d containers, %v", path, n, len(all), err)
+			}
+		}
 	}
 }

@@ -3,11 +3,14 @@
 package podman
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
+
+	"github.com/outband/outband/engine"
+	"github.com/outband/outband/internal/bolt"
 )
 
 // sqlite reads tables of a database of SQLite's, in which Podman since 4.8 keeps
@@ -15,7 +18,7 @@ import (
 //
 // https://www.sqlite.org/fileformat2.html has the format.
 type sqlite struct {
-	file   io.ReaderAt
+	file   bolt.File
 	page   int64  // bytes
 	usable int64  // of a page
 	change uint32 // is counted up by each transaction
@@ -28,17 +31,18 @@ const (
 	sqliteLeaf     = 13  // kinds of pages of tables
 	sqliteInterior = 5
 	maxRead        = 256 << 20 // bytes of a file
+	maxTimes       = 4         // of its size: what says what tables there are is read twice, and each counts as page and as row
 	maxValue       = 16 << 20  // bytes of a row
 	maxDepth       = 20        // levels of a tree
 )
 
 // openSQLite reads the header.
-func openSQLite(file io.ReaderAt) (*sqlite, error) {
+func openSQLite(file bolt.File) (*sqlite, error) {
 	head := make([]byte, sqliteHeader)
 	if _, err := file.ReadAt(head, 0); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
-	db := &sqlite{file: file, page: int64(binary.BigEndian.Uint16(head[16:])), change: binary.BigEndian.Uint32(head[24:]), left: maxRead}
+	db := &sqlite{file: file, page: int64(binary.BigEndian.Uint16(head[16:])), change: binary.BigEndian.Uint32(head[24:]), left: min(maxRead, maxTimes*file.Size())}
 	if db.page == 1 {
 		db.page = 1 << 16
 	}
@@ -246,17 +250,17 @@ func columnsOf(statement string) (names []string) {
 }
 
 // containers calls each for every container.
-func (db *sqlite) containers(each func(id string, config, state []byte)) error {
+func (db *sqlite) containers(ctx context.Context, each func(id string, config, state []byte)) error {
 	configs := map[string]string{}
-	err := db.texts("ContainerConfig", func(id, text string) { configs[id] = text })
+	err := db.texts(ctx, "ContainerConfig", func(id, text string) { configs[id] = text })
 	if err != nil {
 		return err
 	}
-	return db.texts("ContainerState", func(id, text string) { each(id, []byte(configs[id]), []byte(text)) })
+	return db.texts(ctx, "ContainerState", func(id, text string) { each(id, []byte(configs[id]), []byte(text)) })
 }
 
 // texts calls each for the text that a table has of every container.
-func (db *sqlite) texts(name string, each func(id, text string)) error {
+func (db *sqlite) texts(ctx context.Context, name string, each func(id, text string)) error {
 	root, at, err := db.table(name, "ID", "JSON")
 	if err != nil {
 		return err
@@ -266,6 +270,6 @@ func (db *sqlite) texts(name string, each func(id, text string)) error {
 			return fmt.Errorf("%w: a row of %d columns", ErrFormat, len(row))
 		}
 		each(row[at[0]], row[at[1]])
-		return nil
+		return engine.Late(ctx)
 	})
 }

@@ -13,22 +13,42 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"os"
 )
 
 // ErrFormat is a file that is not as bbolt writes it.
 var ErrFormat = errors.New("unexpected format")
 
+// A File is what a database is read from. It knows its size, bytes.
+type File interface {
+	io.ReaderAt
+	Size() int64
+}
+
+// OSFile is a File of the system's.
+type OSFile struct{ *os.File }
+
+// Size returns the size that it has now, 0 where that is not known.
+func (f OSFile) Size() int64 {
+	info, err := f.Stat()
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
 // DB is a database. It is not safe for use by several goroutines.
 type DB struct {
-	file io.ReaderAt
+	file File
 	page int64  // bytes
 	root uint64 // page of the outermost bucket
 	last uint64 // number of the last transaction
 	left int64  // bytes that may still be read: a damaged file has loops
 }
 
-// What is read of a database at most: bytes, bytes of one value, levels of a tree.
-const maxRead, maxValue, maxDepth = 256 << 20, 16 << 20, 20
+// What is read of a database at most: bytes, how often its own size, bytes of one
+// value, levels of a tree.
+const maxRead, maxTimes, maxValue, maxDepth = 256 << 20, 8, 16 << 20, 20
 
 // Sizes and flags of the format.
 const (
@@ -41,8 +61,8 @@ const (
 )
 
 // Open finds the newest of the two beginnings that is whole.
-func Open(file io.ReaderAt) (*DB, error) {
-	db := &DB{file: file, left: maxRead}
+func Open(file File) (*DB, error) {
+	db := &DB{file: file, left: min(maxRead, maxTimes*file.Size())}
 	first := make([]byte, headerSize+metaSize)
 	if _, err := file.ReadAt(first, 0); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
@@ -124,6 +144,7 @@ func pairs(page []byte) (all []Pair, leaf bool, err error) {
 	if kind != branchPage && kind != leafPage || headerSize+count*elementSize > len(page) {
 		return nil, false, fmt.Errorf("%w: a page of kind %d", ErrFormat, kind)
 	}
+	used := headerSize + count*elementSize
 	u32 := func(at int) int { return int(binary.LittleEndian.Uint32(page[at:])) }
 	for i := range count {
 		at := headerSize + i*elementSize
@@ -136,6 +157,11 @@ func pairs(page []byte) (all []Pair, leaf bool, err error) {
 		}
 		if at+pos+keys+values > len(page) {
 			return nil, false, fmt.Errorf("%w: an element is outside of its page", ErrFormat)
+		}
+		// Elements that overlap, buckets in them again, would make of one page as much
+		// as there is memory.
+		if used += keys + values; used > len(page) {
+			return nil, false, fmt.Errorf("%w: a page has more than fits", ErrFormat)
 		}
 		p.Key, p.Value = page[at+pos:][:keys], page[at+pos+keys:][:values]
 		all = append(all, p)
@@ -200,7 +226,12 @@ func (p Pair) Bucket() (Bucket, error) {
 
 // Find returns the bucket at a path of keys; false if there is none.
 func (db *DB) Find(path ...string) (n Bucket, ok bool, err error) {
-	n, ok = Bucket{page: db.root}, true
+	return db.FindIn(Bucket{page: db.root}, path...)
+}
+
+// FindIn is Find below a bucket.
+func (db *DB) FindIn(n Bucket, path ...string) (_ Bucket, ok bool, err error) {
+	ok = true
 	for _, key := range path {
 		in := n
 		n, ok = Bucket{}, false

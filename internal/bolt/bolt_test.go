@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"testing"
 
 	"github.com/outband/outband/internal/testutil"
@@ -30,8 +29,10 @@ func open(t *testing.T, b []byte) *DB {
 }
 
 func TestFind(t *testing.T) {
-	db := open(t, many(t))
+	whole := many(t)
+	db := open(t, whole)
 	for i := range 300 {
+		db = open(t, whole) // of one so much is not read
 		n, ok, err := db.Find("ctr", fmt.Sprintf("%064x", i*7919))
 		if err != nil || !ok {
 			t.Fatalf("%d: %v, %v", i, ok, err)
@@ -92,13 +93,13 @@ func TestMeta(t *testing.T) {
 
 // counting counts reads.
 type counting struct {
-	io.ReaderAt
+	*bytes.Reader
 	n int
 }
 
 func (c *counting) ReadAt(b []byte, at int64) (int, error) {
 	c.n++
-	return c.ReaderAt.ReadAt(b, at)
+	return c.Reader.ReadAt(b, at)
 }
 
 // A tree that leads back to itself is left before long.
@@ -116,6 +117,43 @@ func TestLoop(t *testing.T) {
 	}
 	if !errors.Is(err, ErrFormat) || file.n > 1000 {
 		t.Errorf("%v after %d reads", err, file.n)
+	}
+}
+
+// A page whose elements lie over each other has more than fits: in buckets that are
+// in a page, and in those again, it would be without end.
+func TestOverlap(t *testing.T) {
+	page := func(elements, each int) []byte {
+		b := make([]byte, headerSize+elements*elementSize+1000)
+		b[8] = leafPage
+		binary.LittleEndian.PutUint16(b[10:], uint16(elements))
+		for i := range elements {
+			at := headerSize + i*elementSize
+			binary.LittleEndian.PutUint32(b[at:], bucketFlag)
+			binary.LittleEndian.PutUint32(b[at+4:], uint32(len(b)-1000-at))
+			binary.LittleEndian.PutUint32(b[at+12:], uint32(each))
+		}
+		return b
+	}
+	for each, want := range map[int]error{20: nil, 21: ErrFormat, 1000: ErrFormat} {
+		n := 0
+		err := (&DB{}).Walk(Bucket{inline: page(50, each)}, func(Pair) error { n++; return nil })
+		if !errors.Is(err, want) || want != nil && n != 0 {
+			t.Errorf("%d bytes each: %d elements, %v", each, n, err)
+		}
+	}
+}
+
+// A small file in which pages lead to the same ones again is not read over and over.
+func TestOften(t *testing.T) {
+	b := many(t)
+	file := &counting{bytes.NewReader(b), 0}
+	db, err := Open(file)
+	for err == nil && file.n < len(b) {
+		_, _, err = db.Find("ctr")
+	}
+	if most := maxTimes * len(b) / 4096; !errors.Is(err, ErrFormat) || file.n > most+3 { // and the beginnings
+		t.Errorf("%v after %d reads, want no more than %d", err, file.n, most)
 	}
 }
 
