@@ -61,7 +61,7 @@ func (h *Host) daemonsAmong(ctx context.Context, tasks []procfs.Task, uid uint32
 	for _, t := range h.withArguments(ctx, likely) {
 		args := procfs.Strings([]byte(t.Cmdline))
 		called := func(name string) bool { return begins(name, t.Comm) && filepath.Base(args[0]) == name }
-		if len(args) > 0 && slices.ContainsFunc(names, called) && (keep == nil || keep(args)) && h.sameRoot(t.PID) {
+		if len(args) > 0 && slices.ContainsFunc(names, called) && (keep == nil || keep(args)) && h.sameRoot(t.PID, t.Start) {
 			all = append(all, Daemon{t.PID, t.UID, args})
 		}
 	}
@@ -97,7 +97,7 @@ func (h *Host) Monitors(ctx context.Context, prefix string) ([]Daemon, error) {
 	}
 	var all []Daemon
 	for _, t := range tasks {
-		if title, ok := strings.CutPrefix(t.Cmdline, prefix); ok && onHost(t) && h.sameRoot(t.PID) {
+		if title, ok := strings.CutPrefix(t.Cmdline, prefix); ok && onHost(t) && h.sameRoot(t.PID, t.Start) {
 			all = append(all, Daemon{t.PID, t.UID, []string{strings.TrimRight(title, "\x00")}})
 		}
 	}
@@ -140,25 +140,32 @@ func Flag(args []string, names ...string) string {
 
 // sameRoot tells whether a process has the caller's root file system, be it in
 // another mount namespace. Nothing is asked of the file system: it may be dead.
-func (h *Host) sameRoot(pid int) bool {
+//
+// A19 (docs/threat-model.md): by the start time it is still the one that was seen.
+func (h *Host) sameRoot(pid int, start uint64) bool {
 	if h.proc == nil { // recorded
 		return true
 	}
-	own := h.rootMount(os.Getpid())
-	return own != "" && own == h.rootMount(pid)
+	own, _ := h.rootMount(os.Getpid())
+	its, at := h.rootMount(pid)
+	return own != "" && own == its && at == start
 }
 
-func (h *Host) rootMount(pid int) string {
+// rootMount returns what is mounted on the root of a process, and when that began.
+func (h *Host) rootMount(pid int) (root string, start uint64) {
 	dir, err := h.proc.Process(pid)
 	if err != nil {
-		return ""
+		return "", 0
 	}
 	defer dir.Close()
 	b, err := dir.ReadFile("mountinfo")
 	if err != nil {
-		return ""
+		return "", 0
 	}
-	return parseRootMount(string(b))
+	if start, err = startOf(dir); err != nil {
+		return "", 0
+	}
+	return parseRootMount(string(b)), start
 }
 
 // parseRootMount returns from mountinfo which device and which directory on it

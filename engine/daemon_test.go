@@ -21,8 +21,12 @@ func TestSameRoot(t *testing.T) {
 	own := testutil.Throwaway(t, throwaway.Spec{Namespaces: unix.CLONE_NEWNS})
 	shared := testutil.Throwaway(t, throwaway.Spec{Namespaces: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Tree: throwaway.TreeShared})
 	for pid, want := range map[int]bool{os.Getpid(): true, own.Pid(): false, shared.Pid(): true, 1 << 30: false} {
-		if got := h.sameRoot(pid); got != want {
+		task, _ := h.task(pid)
+		if got := h.sameRoot(pid, task.Start); got != want {
 			t.Errorf("%d: %v, want %v", pid, got, want)
+		}
+		if h.sameRoot(pid, task.Start+1) {
+			t.Errorf("%d: it is taken for another with its number (A19)", pid)
 		}
 	}
 }
