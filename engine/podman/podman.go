@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/outband/outband/engine"
+	"github.com/outband/outband/internal/safetext"
 )
 
 // Engine reads Podman's files.
@@ -87,7 +88,7 @@ func ParseMonitor(args []string) (id, storage string) {
 		}
 	}
 	id = engine.Flag(args, "-c", "--cid")
-	if len(id) != 64 || strings.Trim(id, "0123456789abcdef") != "" {
+	if !isID(id) {
 		return "", ""
 	}
 	// .../overlay-containers/ID/userdata
@@ -97,6 +98,10 @@ func ParseMonitor(args []string) (id, storage string) {
 	}
 	return id, storage
 }
+
+// isID tells whether a text is a container's id: what becomes a part of paths is
+// nothing else.
+func isID(id string) bool { return len(id) == 64 && strings.Trim(id, "0123456789abcdef") == "" }
 
 // Via returns from the command line of conmon what leads podman to its storage: the
 // flags with which it has podman called when the container has ended.
@@ -126,12 +131,12 @@ func listStorage(ctx context.Context, h *engine.Host, dir string, place engine.P
 		stored, err = ParseContainers(b)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
+		err = fmt.Errorf("%s: %w", dir, err)
 	}
 	var all []engine.Container
 	for _, s := range stored {
 		if late := engine.Late(ctx); late != nil {
-			return all, late
+			return all, errors.Join(err, late)
 		}
 		c := engine.Container{Engine: "podman", User: place.User, Name: s.Name, ID: s.ID, State: engine.Stopped}
 		if m, ok := monitors[s.ID]; ok {
@@ -141,10 +146,11 @@ func listStorage(ctx context.Context, h *engine.Host, dir string, place engine.P
 		}
 		all = append(all, c)
 	}
-	if h.Brief() {
-		return all, nil
+	if h.Brief() || len(all) == 0 {
+		return all, err
 	}
 	records, failed := readRecords(ctx, h, filepath.Dir(dir), place.UID) // last, as it takes the longest
+	failed = errors.Join(err, failed)
 	for i := range all {
 		if late := engine.Late(ctx); late != nil {
 			return all, errors.Join(failed, late)
@@ -183,7 +189,8 @@ type Stored struct{ ID, Name string }
 var ErrFormat = errors.New("unexpected format")
 
 // ParseContainers parses containers.json of the storage. What other programs
-// keep there, without a name, has its id for one.
+// keep there, without a name, has its id for one. What has no id as Podman makes
+// them is left out, which the error tells.
 func ParseContainers(b []byte) ([]Stored, error) {
 	var list []struct {
 		ID    string   `json:"id"`
@@ -193,9 +200,11 @@ func ParseContainers(b []byte) ([]Stored, error) {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	var all []Stored
+	var failed error
 	for _, c := range list {
-		if c.ID == "" {
-			return nil, fmt.Errorf("%w: a container without an id", ErrFormat)
+		if !isID(c.ID) {
+			failed = fmt.Errorf("%w: a container with the id %q", ErrFormat, safetext.Escape(c.ID[:min(len(c.ID), 64)]))
+			continue
 		}
 		s := Stored{c.ID, c.ID}
 		if len(c.Names) > 0 && c.Names[0] != "" {
@@ -203,5 +212,5 @@ func ParseContainers(b []byte) ([]Stored, error) {
 		}
 		all = append(all, s)
 	}
-	return all, nil
+	return all, failed
 }
