@@ -59,7 +59,8 @@ func (t *Target) bare() engine.Container {
 func engineError(err error) error {
 	for _, pair := range [...][2]error{
 		{engine.ErrNotFound, ErrNotFound}, {engine.ErrAmbiguous, ErrAmbiguous}, {engine.ErrInvalid, ErrInvalid},
-		{engine.ErrNotDescendant, ErrNotDescendant}, {engine.ErrNotRunning, ErrNotRunning}, {fs.ErrNotExist, ErrNotFound},
+		{engine.ErrNotDescendant, ErrNotDescendant}, {engine.ErrNotRunning, ErrNotRunning}, {engine.ErrDeadline, ErrDeadline},
+		{fs.ErrNotExist, ErrNotFound},
 	} {
 		if errors.Is(err, pair[0]) {
 			return &lookupError{err, pair[1]}

@@ -19,7 +19,7 @@ import (
 func byPID(ctx context.Context, proc *procfs.FS, number, _ string) (*procfs.Process, error) {
 	pid, err := strconv.Atoi(number)
 	if !allDigits(number) || err != nil || pid <= 0 {
-		return nil, fmt.Errorf("%w: %q is no process number", ErrInvalid, safetext.Escape(number))
+		return nil, fmt.Errorf("%w: %q is no process number", ErrInvalid, number)
 	}
 	p, err := proc.Hold(pid)
 	if err != nil {
@@ -66,7 +66,7 @@ func initOf(ctx context.Context, proc *procfs.FS, p *procfs.Process) (*procfs.Pr
 func byPIDNamespace(ctx context.Context, proc *procfs.FS, number, _ string) (*procfs.Process, error) {
 	ino, err := strconv.ParseUint(number, 10, 64)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %q is no inode number", ErrInvalid, safetext.Escape(number))
+		return nil, fmt.Errorf("%w: %q is no inode number", ErrInvalid, number)
 	}
 	p, err := firstOf(ctx, proc, ns.PID, ns.ID(ino))
 	return p, gone(err, "pid namespace", number)
@@ -75,8 +75,11 @@ func byPIDNamespace(ctx context.Context, proc *procfs.FS, number, _ string) (*pr
 // byFile finds a container by a file that refers to one of its namespaces.
 func byFile(ctx context.Context, proc *procfs.FS, path string) (*procfs.Process, error) {
 	f, err := ns.OpenFile(path)
+	if errors.Is(err, ns.ErrNoNamespace) {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
 	if err != nil {
-		return nil, err
+		return nil, gone(err, "file", path)
 	}
 	defer f.Close()
 	kind, err := f.Kind()
@@ -135,7 +138,7 @@ func firstOf(ctx context.Context, proc *procfs.FS, kind ns.Kind, id ns.ID) (*pro
 // hierarchy.
 func byCgroup(ctx context.Context, proc *procfs.FS, path, _ string) (*procfs.Process, error) {
 	if !strings.HasPrefix(path, "/") || strings.Contains(path+"/", "/../") {
-		return nil, fmt.Errorf("%w: %q is no path of a cgroup", ErrInvalid, safetext.Escape(path))
+		return nil, fmt.Errorf("%w: %q is no path of a cgroup", ErrInvalid, path)
 	}
 	path = strings.TrimRight(path, "/")
 	match := func(p *procfs.Process) (rank, bool, error) {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -63,7 +64,11 @@ func Resolve(ctx context.Context, proc *procfs.FS, name, runDir string, engines 
 		return byFile(ctx, proc, name)
 	}
 	if allDigits(name) {
-		return byPID(ctx, proc, name, runDir)
+		p, err := byPID(ctx, proc, name, runDir)
+		if errors.Is(err, ErrNotFound) {
+			err = called(ctx, proc, engines, name, err)
+		}
+		return p, err
 	}
 	if prefix, rest, ok := strings.Cut(name, ":"); ok {
 		if find, known := finders()[prefix]; known {
@@ -71,7 +76,7 @@ func Resolve(ctx context.Context, proc *procfs.FS, name, runDir string, engines 
 		}
 		engines = ByPrefix(engines, prefix)
 		if len(engines) == 0 {
-			return nil, fmt.Errorf("%w: %s: there is no engine called %q", ErrInvalid, safetext.Escape(name), safetext.Escape(prefix))
+			return nil, fmt.Errorf("%w: %s: there is no engine called %q", ErrInvalid, safetext.Escape(name), prefix)
 		}
 		return byName(ctx, proc, engines, prefix, rest)
 	}
@@ -96,8 +101,11 @@ func check(name string) error {
 		bad = "it starts with a dash"
 	case strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }):
 		bad = "it contains control characters"
-	case !strings.Contains(name, ":") && !strings.HasPrefix(name, "/") && (name == "." || name == ".." || strings.ContainsAny(name, "/ \\$`\"'();&|<>*?~!{}[]=,")):
+	case strings.Contains(name, ":") || strings.HasPrefix(name, "/"):
+	case strings.ContainsAny(name, " \\$`\"'();&|<>*?~!{}[]=,"):
 		bad = "it contains what no name has"
+	case slices.ContainsFunc(strings.Split(name, "/"), func(part string) bool { return part == "" || part == "." || part == ".." }):
+		bad = "a path starts with a slash" // namespace/name is what containerd's are called
 	}
 	if bad == "" {
 		return nil
@@ -105,7 +113,7 @@ func check(name string) error {
 	if len(name) > 64 {
 		name = name[:64] + "…"
 	}
-	return fmt.Errorf("%w: %q: %s", ErrInvalid, safetext.Escape(name), bad)
+	return fmt.Errorf("%w: %q: %s", ErrInvalid, name, bad)
 }
 
 func allDigits(s string) bool {

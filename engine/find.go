@@ -3,10 +3,12 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/safetext"
 )
 
@@ -33,6 +35,34 @@ func Named(all []Container, name string) (*Container, error) {
 		return nil, ambiguousStopped(name, found)
 	}
 }
+
+// called is err, which says that there is no process of this number, with the full
+// names of the containers that are called so.
+func called(ctx context.Context, proc *procfs.FS, engines []Engine, number string, err error) error {
+	lists, _ := NewHost(proc, nil).Seek(number, "").ask(ctx, engines)
+	var names []string
+	for _, c := range match(merge(lists), "", number) {
+		if c.Name == number {
+			names = append(names, c.FullName())
+		}
+	}
+	if names == nil {
+		return err
+	}
+	slices.Sort(names)
+	return &namesake{err, "a number is a process's; the container of that name is " + strings.Join(names, ", ")}
+}
+
+// namesake is an error whose way out is another name.
+type namesake struct {
+	error
+	hint string
+}
+
+func (e *namesake) Unwrap() error { return e.error }
+
+// Hint names the other.
+func (e *namesake) Hint() string { return e.hint }
 
 // ambiguousStopped lists the choices where none of them may have a process: those
 // with the same full name are told by their ids.

@@ -3,9 +3,13 @@
 package engine
 
 import (
+	"context"
 	"errors"
+	"os"
 	"strings"
 	"testing"
+
+	"github.com/outband/outband/internal/procfs"
 )
 
 // TestNamed: stopped containers have names too, running ones come first.
@@ -28,7 +32,7 @@ func TestNamed(t *testing.T) {
 	}
 	for name, want := range map[string]error{
 		"nope": ErrNotFound, "pid:10": ErrNotFound, "10": ErrNotFound, "/proc/10/ns/pid": ErrNotFound, "nspawn:web": ErrNotFound,
-		"cd": ErrAmbiguous, "old": ErrAmbiguous, "twin": ErrAmbiguous, "": ErrInvalid, "-a": ErrInvalid, "a/b": ErrInvalid,
+		"cd": ErrAmbiguous, "old": ErrAmbiguous, "twin": ErrAmbiguous, "": ErrInvalid, "-a": ErrInvalid, "a/b": ErrNotFound, "../b": ErrInvalid,
 	} {
 		if c, err := Named(all, name); !errors.Is(err, want) {
 			t.Errorf("%q: %v, %v; want %v", name, c, err, want)
@@ -36,5 +40,58 @@ func TestNamed(t *testing.T) {
 	}
 	if _, err := Named(all, "old"); !strings.Contains(err.Error(), "docker:old, podman:old") {
 		t.Errorf("without the choices: %v", err)
+	}
+}
+
+// fixed is an engine whose containers are these.
+type fixed []Container
+
+func (fixed) Name() string { return "docker" }
+
+func (f fixed) List(context.Context, *Host) ([]Container, error) { return f, nil }
+
+// TestNamesLikeOthers: namespace/name is a name, and digits are a process; where
+// there is none, the container that is called so is told.
+func TestNamesLikeOthers(t *testing.T) {
+	proc := openProc(t)
+	self, ok := NewHost(proc, nil).task(os.Getpid())
+	if !ok {
+		t.Fatal("the test is no process")
+	}
+	const number = "1073741824" // no process has it
+	known := fixed{{Engine: "docker", Name: "default/cache", Init: initFrom(self)}, {Engine: "docker", Name: number, State: Stopped}}
+	p, err := Resolve(t.Context(), proc, "default/cache", "", known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	_, err = Resolve(t.Context(), proc, number, "", known)
+	var way interface{ Hint() string }
+	if !errors.Is(err, ErrNotFound) || !errors.As(err, &way) || !strings.Contains(way.Hint(), "docker:"+number) {
+		t.Errorf("%v", err)
+	}
+}
+
+// late is an engine that does not answer.
+type late struct{ quiet }
+
+func (late) List(ctx context.Context, _ *Host) ([]Container, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestNotFoundOut: that there is no such container is said where all were asked.
+func TestNotFoundOut(t *testing.T) {
+	proc := openProc(t)
+	_, err := Resolve(t.Context(), proc, "nope", "", late{}, quiet{})
+	if !errors.Is(err, ErrDeadline) || errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "could not be found out") {
+		t.Errorf("an engine that does not answer: %v", err)
+	}
+	h := NewHost(proc, nil)
+	h.scan = func(context.Context) ([]procfs.Task, error) {
+		return []procfs.Task{{PID: 1 << 22, NSpid: []int{1 << 22}, Start: 1}}, procfs.ErrIncomplete
+	}
+	if _, err := h.initNamed(t.Context(), []Engine{scanner{}}, "", "nope", "nope"); !errors.Is(err, procfs.ErrIncomplete) || errors.Is(err, ErrNotFound) {
+		t.Errorf("processes that do not answer: %v", err)
 	}
 }

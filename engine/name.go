@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
@@ -68,6 +69,8 @@ func (h *Host) initNamed(ctx context.Context, engines []Engine, prefix, rest, na
 	lists, failed := h.ask(ctx, engines)
 	found := match(merge(lists), prefix, rest)
 	switch {
+	case len(found) == 0 && isLate(failed):
+		return Init{}, fmt.Errorf("%w: whether there is a container %s could not be found out: %w", ErrDeadline, safetext.Escape(name), oneLine{failed})
 	case len(found) == 0 && failed != nil:
 		return Init{}, fmt.Errorf("%w: %w", notFound("container", name), oneLine{failed})
 	case len(found) == 0:
@@ -80,6 +83,13 @@ func (h *Host) initNamed(ctx context.Context, engines []Engine, prefix, rest, na
 		return Init{}, &NotRunningError{found[0]}
 	}
 	return found[0].Init, nil
+}
+
+// isLate tells whether something was not known in time, as whoever waited for it put
+// that.
+func isLate(err error) bool {
+	late := []error{ErrDeadline, context.DeadlineExceeded, os.ErrDeadlineExceeded, procfs.ErrIncomplete}
+	return slices.ContainsFunc(late, func(is error) bool { return errors.Is(err, is) })
 }
 
 // ambiguous lists the choices.

@@ -25,6 +25,9 @@ const (
 // it, so that the kernel does not tell about it.
 var ErrOutside = errors.New("not a descendant of one's own namespace")
 
+// ErrNoNamespace is a file that refers to something else.
+var ErrNoNamespace = errors.New("is no namespace")
+
 // A File is an open file that refers to a namespace.
 type File struct{ *os.File }
 
@@ -42,7 +45,7 @@ func OpenFile(path string) (File, error) {
 		return File{}, &os.PathError{Op: "statfs", Path: path, Err: err}
 	}
 	if fs.Type != unix.NSFS_MAGIC {
-		return File{}, fmt.Errorf("%s is no namespace", path)
+		return File{}, fmt.Errorf("%s %w", path, ErrNoNamespace)
 	}
 	opened, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
