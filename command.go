@@ -177,7 +177,11 @@ func (t *Target) CommandContext(ctx context.Context, name string, args ...string
 
 // Plan returns what Start would do.
 func (c *Cmd) Plan() (*Plan, error) {
-	return makePlan(&c.target.snapshot, c.target.name, c)
+	seen, err := c.target.withEnvironment(&c.target.snapshot)
+	if err != nil {
+		return nil, err
+	}
+	return makePlan(seen, c.target.name, c)
 }
 
 // Start starts the command. When it returns nil, the command has been executed
@@ -193,6 +197,9 @@ func (c *Cmd) Start() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	seen, err := c.target.here()
+	if err == nil {
+		seen, err = c.target.withEnvironment(seen)
+	}
 	if err != nil {
 		return err
 	}

@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -137,4 +139,28 @@ func sleepBelow(pid int) int {
 		}
 	}
 	return 0
+}
+
+// Whoever may see how a container is confined need not be allowed to see its init's
+// environment, as the owner of one whose init has another number is not: that is
+// missed when a command is planned, and not before.
+func TestEnvironmentOfAnother(t *testing.T) {
+	testutil.NoLeaks(t)
+	testutil.RequireRoot(t)
+	pid := testutil.Throwaway(t, throwaway.Spec{User: true}).Pid()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	// Without the rights to others' files, and with those to others' processes.
+	fsuid := func(uid uintptr) { _, _, _ = unix.RawSyscall(unix.SYS_SETFSUID, uid, 0, 0) }
+	fsuid(rootlessID)
+	defer fsuid(0)
+	target, err := OpenPID(t.Context(), pid)
+	if err != nil {
+		t.Fatal(err, Hint(err))
+	}
+	defer target.Close()
+	_, err = target.Command("true").Plan()
+	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "environment") || !strings.Contains(Hint(err), "as root") {
+		t.Errorf("%v, %q", err, Hint(err))
+	}
 }

@@ -35,6 +35,10 @@ type Target struct {
 	init    *procfs.Process
 	snapshot
 
+	envOnce sync.Once
+	initEnv []string
+	envErr  error
+
 	treeOnce sync.Once
 	tree     *cgroup.Tree // where sessions are tracked; nil: nowhere
 
@@ -202,11 +206,6 @@ func (t *Target) read() (err error) {
 	if t.groups, err = dir.Groups(); err != nil {
 		return t.readError("cgroups", err)
 	}
-	b, err := dir.ReadHead("environ", maxEnvironment+1)
-	if err != nil {
-		return t.readError("environment", err)
-	}
-	t.env = procfs.Strings(b)
 	t.snapshot.look(t.fs)
 	return nil
 }
@@ -282,6 +281,23 @@ func (t *Target) readMaps() error {
 	}
 	t.denied = string(b) == "deny\n"
 	return err
+}
+
+// withEnvironment returns a snapshot with the environment of the target's init,
+// which is read when the first command is planned: only entering needs it, and who
+// may see all else need not be allowed to see that.
+func (t *Target) withEnvironment(s *snapshot) (*snapshot, error) {
+	t.envOnce.Do(func() {
+		b, err := t.init.Dir.ReadHead("environ", maxEnvironment+1)
+		if err != nil {
+			t.envErr = t.readError("environment", err)
+			return
+		}
+		t.initEnv = procfs.Strings(b)
+	})
+	whole := *s
+	whole.env = t.initEnv
+	return &whole, t.envErr
 }
 
 // readError says what of the target could not be read. One that has ended has
