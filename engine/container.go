@@ -17,7 +17,7 @@ type Container struct {
 	// container is named by engine@user:name alone.
 	User string
 	Name string // "web"; "namespace/pod/container" in a pod
-	ID   string // the engine's own; the number of the pid namespace for Bare
+	ID   string // the engine's own; for Bare the number of the pid namespace, "" where that may not be known
 	Pod  bool   // Name is that of a container in a pod
 	// State is what the engine and the kernel make of it.
 	State State

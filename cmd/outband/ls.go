@@ -51,15 +51,21 @@ exec, nsenter …
 State: running; paused (frozen); stopping (its first process is on its way out);
 zombie (that has ended and is not reaped yet); stopped (with -a).
 With -o wide also: RESTART, when its engine starts it again; EXIT, how it ended;
-FROZEN BY, who paused it, if by outband.`,
+FROZEN BY, who paused it, if by outband. What only root may know of a container
+is "-", in JSON null.`,
 		Example: "  outband ls\n  outband ls -a --engine docker\n  outband ls -o name | xargs -I{} outband enter {} -- hostname",
 		Args:    cobra.NoArgs,
+
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return failure("ls", p.ls(c.Context(), c.OutOrStdout(), &f))
 		},
 	}
 	c.Flags().BoolVarP(&f.all, "all", "a", false, "stopped containers too")
 	c.Flags().StringVar(&f.engine, "engine", "", "only those of the engine with this `name`")
+	_ = c.RegisterFlagCompletionFunc("engine", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return engineNames(), cobra.ShellCompDirectiveNoFileComp
+	})
 	outputFlag(c, &f.output, "wide", "json", "name")
 	return c
 }
@@ -69,12 +75,14 @@ type listed struct {
 	Name   string `json:"name"`
 	Engine string `json:"engine"`
 	User   string `json:"user,omitempty"` // whose engine it is, if another's than root's or one's own
-	ID     string `json:"id"`
-	Init   *first `json:"init"` // null where it does not run
-	State  string `json:"state"`
-	PIDNS  *space `json:"pidns"`
-	Level  int    `json:"level"`
-	Procs  int    `json:"procs"`
+	// ID and PIDNS are null where the caller may not know them, PIDNS also where it
+	// does not run.
+	ID    *string `json:"id"`
+	Init  *first  `json:"init"` // null where it does not run
+	State string  `json:"state"`
+	PIDNS *space  `json:"pidns"`
+	Level int     `json:"level"`
+	Procs int     `json:"procs"`
 	// Visitors are in it now, those in containers inside of it not counted.
 	Visitors int        `json:"visitors"`
 	Via      []string   `json:"via,omitempty"` // what let them in, where it can be told
@@ -119,7 +127,7 @@ func (p *program) ls(ctx context.Context, w io.Writer, f *lsFlags) error {
 		ctx = context.Background()
 	}
 	if names := engineNames(); f.engine != "" && !slices.Contains(names, f.engine) {
-		return fmt.Errorf("%w: there is no engine called %q (%s)", errUsage, safetext.Escape(f.engine), strings.Join(names, ", "))
+		return fmt.Errorf("%w: there is no engine called %q (%s)", errUsage, f.engine, strings.Join(names, ", "))
 	}
 	collectLess()
 	var err error
@@ -210,8 +218,11 @@ func (l *lister) rows(containers []engine.Container) []listed {
 
 func (l *lister) row(c *engine.Container) listed {
 	r := listed{
-		Name: c.Name, Engine: c.Engine, User: c.User, ID: c.ID, State: string(c.State), full: c.FullName(),
+		Name: c.Name, Engine: c.Engine, User: c.User, State: string(c.State), full: c.FullName(),
 		Restart: c.Restart, Reboots: c.Reboots, StopSignal: c.StopSignal,
+	}
+	if c.ID != "" {
+		r.ID = &c.ID
 	}
 	if c.Exit != nil {
 		r.Exit = &lastExit{c.Exit.Code, c.Exit.At.UTC(), c.Exit.OOM}
@@ -224,7 +235,9 @@ func (l *lister) row(c *engine.Container) listed {
 		return r
 	}
 	r.Init = &first{PID: c.Init.PID, PIDs: c.Init.PIDs}
-	r.PIDNS, r.Level = &space{l.dev, c.Init.PIDNS}, process.Level()
+	if r.Level = process.Level(); c.Init.PIDNS != 0 {
+		r.PIDNS = &space{l.dev, c.Init.PIDNS}
+	}
 	l.count(&r, process, process)
 	started := l.started(c.Init.Start)
 	r.Started = &started
@@ -298,9 +311,15 @@ func (r *listed) cells(wide bool) []string {
 	if !wide {
 		return cells
 	}
-	extra := []string{orElse(strings.Join(r.Via, ", "), "-"), "-", "-", orElse(safetext.Escape(r.Restart), "-"), r.Exit.String(), r.FrozenBy.String(), safetext.Escape(r.ID), "-"}
+	extra := []string{orElse(strings.Join(r.Via, ", "), "-"), "-", "-", orElse(safetext.Escape(r.Restart), "-"), r.Exit.String(), r.FrozenBy.String(), "-", "-"}
 	if r.Init != nil {
-		extra[1], extra[2], extra[7] = strconv.Itoa(r.Level), fmt.Sprint(r.PIDNS.Ino), orElse(safetext.Escape(r.Init.Exe), "-")
+		extra[1], extra[7] = strconv.Itoa(r.Level), orElse(safetext.Escape(r.Init.Exe), "-")
+	}
+	if r.PIDNS != nil {
+		extra[2] = fmt.Sprint(r.PIDNS.Ino)
+	}
+	if r.ID != nil {
+		extra[6] = safetext.Escape(*r.ID)
 	}
 	return append(cells, extra...)
 }

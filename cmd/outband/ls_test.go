@@ -5,12 +5,16 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os/exec"
 	"reflect"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/outband/outband/engine"
+	"github.com/outband/outband/internal/testutil"
 	"github.com/outband/outband/pidtree"
 )
 
@@ -56,5 +60,45 @@ func TestLastExit(t *testing.T) {
 		if got := e.String(); got != want {
 			t.Errorf("%+v is %q, want %q", e, got, want)
 		}
+	}
+}
+
+// What may not be known is not told: whose namespaces the caller may not read has
+// no number. Such a container had the number 0.
+func TestUnknownSpace(t *testing.T) {
+	testutil.RequireRoot(t)
+	name := "pid:" + strconv.Itoa(box(t).Pid())
+	list := func(format string) string {
+		cmd := exec.Command("/proc/self/exe", "--run-dir", "/nonexistent", "ls", "-o", format)
+		cmd.Args[0] = "outband"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	var all []struct {
+		Name  string
+		ID    *string
+		PIDNS *space
+	}
+	if err := json.Unmarshal([]byte(list("json")), &all); err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, c := range all {
+		if found = found || c.Name == name; c.Name == name && (c.ID != nil || c.PIDNS != nil) {
+			t.Errorf("%+v", c)
+		}
+	}
+	for line := range strings.Lines(list("wide")) {
+		cells := strings.Fields(line)
+		if cells[0] == name && (len(cells) < 16 || cells[10] != "-" || cells[len(cells)-2] != "-") {
+			t.Error(line)
+		}
+	}
+	if !found {
+		t.Errorf("no %s in %+v", name, all)
 	}
 }

@@ -39,9 +39,11 @@ func (Engine) List(ctx context.Context, h *engine.Host) ([]engine.Container, err
 		if err != nil {
 			continue
 		}
-		all = append(all, engine.Container{
-			Engine: engine.Bare, Name: fmt.Sprintf("pid:%d", t.PID), ID: fmt.Sprint(t.PIDNS), State: engine.Running, Init: init,
-		})
+		c := engine.Container{Engine: engine.Bare, Name: fmt.Sprintf("pid:%d", t.PID), State: engine.Running, Init: init}
+		if t.PIDNS != 0 { // else the caller may not know it
+			c.ID = fmt.Sprint(t.PIDNS)
+		}
+		all = append(all, c)
 	}
 	return all, nil
 }
