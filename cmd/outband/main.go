@@ -16,6 +16,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -55,6 +56,9 @@ type verbError struct {
 func (e *verbError) Error() string { return e.what + ": " + e.err.Error() }
 func (e *verbError) Unwrap() error { return e.err }
 
+// Hint is the error's own, or what helps in every verb.
+func (e *verbError) Hint() string { return orElse(outband.Hint(e.err), wayOut(e.err)) }
+
 // codeUsage is what enter, console and repair exit with for every error of
 // outband's own; codeMisuse what the other verbs do for bad usage.
 const (
@@ -78,7 +82,7 @@ func run(args []string) int {
 		return failed.code
 	}
 	p.report(err)
-	fmt.Fprintf(p.stderr, "hint: outband %s --help\n", verb)
+	fmt.Fprintf(p.stderr, "hint: %s --help\n", strings.TrimSpace("outband "+verb))
 	if verb == "enter" {
 		return codeUsage
 	}
@@ -167,10 +171,47 @@ func (p *program) command(args []string) (root *cobra.Command, verb string) {
 			verb = v.names[0]
 		}
 	}
-	root.CompletionOptions.DisableDefaultCmd = verb != "" // not to be built for nothing
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
+	if root.CompletionOptions.DisableDefaultCmd = verb != ""; verb == "" { // not to be built for nothing
+		strictCompletion(root)
+	}
+	if slices.Contains(args, "help") {
+		strictHelp(root)
+	}
 	return root, verb
+}
+
+// strictCompletion has cobra's verb fail as the others do: words that mean nothing
+// are bad usage, and what cannot be written is not.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	c, _, err := root.Find([]string{"completion"})
+	if err != nil {
+		return
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	for _, shell := range c.Commands() {
+		write := shell.RunE
+		shell.RunE = func(c *cobra.Command, args []string) error { return failure("completion "+c.Name(), write(c, args)) }
+	}
+}
+
+// strictHelp has help for what there is alone.
+func strictHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	help, _, err := root.Find([]string{"help"})
+	if err != nil {
+		return
+	}
+	help.RunE = func(_ *cobra.Command, args []string) error {
+		c, rest, err := root.Find(args)
+		if err != nil || len(rest) > 0 {
+			return fmt.Errorf("help: there is no verb %q", strings.Join(args, " "))
+		}
+		c.InitDefaultHelpFlag()
+		return c.Help()
+	}
 }
 
 func (p *program) registerRunDir(fl *pflag.FlagSet) {

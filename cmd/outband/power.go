@@ -19,6 +19,8 @@ import (
 	"github.com/outband/outband/engine"
 	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/safetext"
+	"github.com/outband/outband/internal/sys"
+	"github.com/outband/outband/ns"
 	"github.com/outband/outband/power"
 )
 
@@ -55,6 +57,9 @@ How the init ended is told as its parent sees it, where that is known: SIGINT
 when it was pressed, SIGHUP for a reboot. Of an init that called reboot(2) by
 itself the kernel tells others SIGKILL, or exit 0, which may be either.
 
+A container in another's pid namespace has no power of its own: status tells what
+its engine can do, the rest is refused, with the name of the other.
+
 Refused before anything is done where the container's engine would undo it, as a
 restart policy does with off; --through-engine has the engine's own command do
 it, --anyway goes on. on is always the engine's.
@@ -75,10 +80,10 @@ refused; 124 not done in time; 130 by ^C, which leaves the container as it is.`,
 			}
 			return failure("power "+args[0]+" "+word, p.power(&f, args[0], word))
 		},
-		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(_ *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			switch len(args) {
 			case 0: // stopped ones too: on is for them
-				return p.targetNames(func(*engine.Container) bool { return true })
+				return p.targetNames(word, func(*engine.Container) bool { return true })
 			case 1:
 				return words, cobra.ShellCompDirectiveNoFileComp
 			}
@@ -100,7 +105,7 @@ func (p *program) power(f *powerFlags, name, word string) error {
 	action := power.Action(word)
 	switch {
 	case word != "status" && !slices.Contains(powerActions(), action):
-		return fmt.Errorf("%w: %q is nothing that a power switch does", errUsage, safetext.Escape(word))
+		return fmt.Errorf("%w: %q is nothing that a power switch does", errUsage, word)
 	case f.throughEngine && f.anyway:
 		return fmt.Errorf("%w: --through-engine together with --anyway", errUsage)
 	case f.throughEngine && (f.force || f.thaw):
@@ -172,6 +177,7 @@ type switching struct {
 
 	target    *outband.Target   // nil where it does not run
 	container *engine.Container // what engines know of it
+	owner     *engine.Container // whose pid namespace it shares; nil: nobody's that is known
 	unsure    bool              // some engine has not answered, whose it may be
 	show      *ladder
 }
@@ -182,6 +188,11 @@ type switching struct {
 func (s *switching) find(ctx context.Context) error {
 	list, unsure := engine.List(ctx, s.engines())
 	s.doubt(unsure)
+	return s.findIn(ctx, list, unsure)
+}
+
+// findIn is find where it is known what engines have to say.
+func (s *switching) findIn(ctx context.Context, list []engine.Container, unsure error) error {
 	c, err := engine.Named(list, s.name)
 	switch {
 	case errors.Is(err, engine.ErrNotFound): // by another name than an engine's
@@ -194,16 +205,50 @@ func (s *switching) find(ctx context.Context) error {
 		s.container = c
 		return nil
 	default:
-		s.target, err = outband.OpenPID(ctx, c.Init.PID)
+		s.target, err = openInit(ctx, c)
 	}
 	if err != nil {
 		return err
 	}
-	if c != nil && s.target.Started() != c.Init.Start { // the number is another's by now
-		return fmt.Errorf("%w: %s", outband.ErrGone, s.name)
-	}
 	s.container = known(list, s.target)
 	s.unsure = unsure != nil && s.container.Engine == engine.Bare
+	s.owner = ownerOf(list, s.target)
+	return nil
+}
+
+// openInit takes hold of a container's own first process, which is not number 1
+// where it is in another's pid namespace.
+func openInit(ctx context.Context, c *engine.Container) (*outband.Target, error) {
+	gone := fmt.Errorf("%w: %s", outband.ErrGone, safetext.Escape(c.FullName()))
+	pidfd, err := sys.OpenPid(c.Init.PID)
+	if errors.Is(err, unix.ESRCH) {
+		return nil, gone
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer pidfd.Close()
+	t, err := outband.OpenPidfd(ctx, int(pidfd.Fd()))
+	if err == nil && t.Started() != c.Init.Start { // the number is another's by now
+		t.Close()
+		return nil, gone
+	}
+	return t, err
+}
+
+// ownerOf is whose pid namespace a target is in, as engines know them; nil where it
+// is its own, or the caller's.
+func ownerOf(list []engine.Container, t *outband.Target) *engine.Container {
+	pids := t.PIDs()
+	if len(pids) < 2 || pids[len(pids)-1] == 1 {
+		return nil
+	}
+	for i := range list {
+		c := &list[i].Init
+		if c.PIDNS == t.Namespaces()[ns.PID] && len(c.PIDs) > 0 && c.PIDs[len(c.PIDs)-1] == 1 {
+			return &list[i]
+		}
+	}
 	return nil
 }
 

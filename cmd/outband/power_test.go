@@ -18,7 +18,9 @@ import (
 	"github.com/outband/outband"
 	"github.com/outband/outband/engine"
 	"github.com/outband/outband/internal/safetext"
+	"github.com/outband/outband/internal/sys"
 	"github.com/outband/outband/internal/throwaway"
+	"github.com/outband/outband/ns"
 	"github.com/outband/outband/power"
 )
 
@@ -241,4 +243,66 @@ func TestPowerPiped(t *testing.T) {
 	if err != nil || strings.ContainsAny(string(out), "\r\x1b") || !strings.Contains(string(out), "its init ended with SIGINT") {
 		t.Errorf("%v: %q", err, out)
 	}
+}
+
+// TestSharedSpace: a container in another's pid namespace is itself, not the other:
+// what it is is told, and that the switch is the other's. Held by its number alone
+// it would be the other.
+func TestSharedSpace(t *testing.T) {
+	web, err := outband.OpenPID(t.Context(), box(t).Pid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer web.Close()
+	guest := web.Command("sleep", "1000")
+	if err := guest.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = guest.Process.Signal(unix.SIGKILL); _ = guest.Wait() }()
+	shr, err := holdNumber(guest.Process.PIDs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shr.Close()
+	list := []engine.Container{{Engine: "docker", Name: "web", Init: initOf(web)}, {Engine: "docker", Name: "shr", ID: "5a", State: engine.Running, Init: initOf(shr)}}
+	var out strings.Builder
+	s := &switching{program: &program{stdout: &out, stderr: t.Output()}, powerFlags: &powerFlags{output: "json"}, name: "shr", action: power.Off}
+	if err := s.findIn(t.Context(), list, nil); err != nil {
+		t.Fatal(err)
+	}
+	defer s.target.Close()
+	err = s.allowed()
+	if codeOf(err) != codeRefused || !strings.HasSuffix(err.Error(), "it shares the pid namespace of docker:web") {
+		t.Errorf("off: %v", err)
+	}
+	for _, way := range []string{"--through-engine", "outband power docker:web off"} {
+		if !strings.Contains(outband.Hint(err), way) {
+			t.Errorf("without %s: %q", way, outband.Hint(err))
+		}
+	}
+	if err := s.status(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`{"state":"running","init":{"pid":` + strconv.Itoa(shr.PID()), `"can":[],"through_engine":["off","reboot","halt","kill","pause"]`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("without %s: %s", want, out.String())
+		}
+	}
+	list[1].Init.Start++
+	if err := s.findIn(t.Context(), list, nil); !errors.Is(err, outband.ErrGone) {
+		t.Errorf("a number that was given away: %v", err)
+	}
+}
+
+func holdNumber(pid int) (*outband.Target, error) {
+	pidfd, err := sys.OpenPid(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer pidfd.Close()
+	return outband.OpenPidfd(context.Background(), int(pidfd.Fd()))
+}
+
+func initOf(t *outband.Target) engine.Init {
+	return engine.Init{PID: t.PID(), PIDs: t.PIDs(), Start: t.Started(), PIDNS: t.Namespaces()[ns.PID]}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/outband/outband"
 	"github.com/outband/outband/internal/registry"
+	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/power"
 )
 
@@ -55,7 +56,7 @@ func (s *switching) allowed() error {
 	// A32 (docs/threat-model.md): never the caller's own pid namespace, before
 	// anything else is thought of.
 	if err := s.target.Powered(); err != nil {
-		return fmt.Errorf("%w: %w", errRefused, err)
+		return s.shared(fmt.Errorf("%w: %w", errRefused, err))
 	}
 	switch {
 	case s.anyway || s.action == power.Pause || s.action == power.Resume:
@@ -64,6 +65,19 @@ func (s *switching) allowed() error {
 		return errUnsure
 	}
 	return power.Lasts(s.container, s.action)
+}
+
+// shared says whose pid namespace it is in, where that is why it has no power of its
+// own.
+func (s *switching) shared(err error) error {
+	if s.owner == nil {
+		return err
+	}
+	hint := "with " + s.owner.FullName() + " all that is in it ends: outband power " + s.owner.FullName() + " " + string(s.action)
+	if _, none := power.Through(s.container, s.action, 0); none == nil {
+		hint = "its engine can do it: --through-engine; " + hint
+	}
+	return &hinted{fmt.Errorf("%w: it shares the pid namespace of %s", errRefused, safetext.Escape(s.owner.FullName())), hint}
 }
 
 // errUnsure is that an engine is not heard of which may undo what is done.

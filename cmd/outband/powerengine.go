@@ -27,8 +27,11 @@ func again(ctx context.Context, c *engine.Container) *engine.Container {
 		if l.Engine != c.Engine || l.User != c.User || l.ID != c.ID {
 			continue
 		}
-		if t, err := outband.OpenPID(ctx, l.Init.PID); err == nil {
-			if facts, err := t.Inspect(); err == nil && t.Started() == l.Init.Start && l.State == engine.Running {
+		if l.Init.PID == 0 {
+			return l
+		}
+		if t, err := openInit(ctx, l); err == nil {
+			if facts, err := t.Inspect(); err == nil && l.State == engine.Running {
 				l.State = engine.State(facts.State)
 			}
 			t.Close()

@@ -80,6 +80,12 @@ func (s *switching) powerFacts(ctx context.Context) (*powerFacts, error) {
 			s.say("note: the container's init is stopped by a signal (SIGSTOP): what it would do waits")
 		}
 		facts.State, open = string(st.State), st.Can
+		if st.State != engine.Zombie && s.target.Powered() != nil { // its engine alone
+			open = []power.Action{power.Off, power.Reboot, power.Halt, power.Kill, power.Pause}
+			if st.State == engine.Paused {
+				open[len(open)-1] = power.Resume
+			}
+		}
 		if st.State == engine.Paused {
 			facts.FrozenBy = s.frozenBy()
 		}

@@ -40,12 +40,12 @@ func codeOf(err error) int {
 		code int
 		errs []error
 	}{
-		{codeTimeout, []error{context.DeadlineExceeded, outband.ErrDeadline}},
+		{codeTimeout, []error{context.DeadlineExceeded, outband.ErrDeadline, engine.ErrDeadline, procfs.ErrIncomplete, errNotEnded}},
 		{codeRefused, []error{errRefused, engine.ErrNotDescendant, outband.ErrNotDescendant, outband.ErrOwnNamespace, outband.ErrBreakout,
 			outband.ErrFrozen, power.ErrDefeated, power.ErrShared}},
 		{codeMisuse, []error{engine.ErrInvalid, outband.ErrInvalid, errUsage}},
 		{codeNotFound, []error{engine.ErrNotFound, engine.ErrAmbiguous, engine.ErrNotRunning, outband.ErrNotRunning, pidtree.ErrNoProcess,
-			outband.ErrNotFound, outband.ErrAmbiguous, outband.ErrGone, outband.ErrNoProcess}},
+			outband.ErrNotFound, outband.ErrAmbiguous, outband.ErrGone, outband.ErrNoProcess, errNoSession}},
 	} {
 		for _, is := range row.errs {
 			if errors.Is(err, is) {
@@ -68,7 +68,31 @@ func failure(what string, err error) error {
 	if errors.As(err, &status) {
 		return err
 	}
-	return &verbError{what, err, codeOf(err)}
+	return &verbError{safetext.Escape(what), err, codeOf(err)}
+}
+
+// hinted is an error with a way out.
+type hinted struct {
+	error
+	hint string
+}
+
+func (e *hinted) Unwrap() error { return e.error }
+func (e *hinted) Hint() string  { return e.hint }
+
+// wayOut is that of errors that have the same one in every verb; "" for others.
+func wayOut(err error) string {
+	var stopped *engine.NotRunningError
+	switch {
+	case errors.As(err, &stopped):
+		if _, none := power.Through(&stopped.Container, power.On, 0); none != nil {
+			return ""
+		}
+		return "outband power " + stopped.Container.FullName() + " on"
+	case errors.Is(err, engine.ErrNotFound):
+		return "outband ls shows what there is, with -a also what does not run"
+	}
+	return ""
 }
 
 // outputFlag adds -o with these formats.
