@@ -125,7 +125,7 @@ func TestEngineErrors(t *testing.T) {
 		want error
 	}{
 		{engine.ErrNotFound, ErrNotFound}, {engine.ErrAmbiguous, ErrAmbiguous}, {engine.ErrInvalid, ErrInvalid},
-		{engine.ErrNotDescendant, ErrNotDescendant}, {fs.ErrNotExist, ErrNotFound}, {other, other}, {context.Canceled, context.Canceled},
+		{engine.ErrNotDescendant, ErrNotDescendant}, {engine.ErrDeadline, ErrDeadline}, {fs.ErrNotExist, ErrNotFound}, {other, other}, {context.Canceled, context.Canceled},
 	}
 	for _, test := range tests {
 		err := fmt.Errorf("container web: %w", test.err)

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/outband/outband"
+	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/ns"
 )
 
@@ -128,7 +129,7 @@ func enterError(target string, err error) error {
 	case errors.Is(err, outband.ErrExec):
 		code = 126
 	}
-	return &verbError{"enter " + target, err, code}
+	return &verbError{"enter " + safetext.Escape(target), err, code}
 }
 
 func (p *program) enterTarget(f *enterFlags, name string, command []string) error {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/outband/outband"
 	"github.com/outband/outband/engine"
 	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/pidtree"
@@ -29,14 +30,14 @@ first. PID is as seen inside, or with --from as seen by the host, or on a level
 between: 0 is the host's, 1 that of the outermost container.`,
 		Example: "  outband pid web 1 7\n  outband pid web --from host 4711\n  outband pid web 7 -o json",
 		Args:    cobra.MinimumNArgs(2),
-		ValidArgsFunction: func(c *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
-			return p.completeTargets(c, args, word)
-		},
+
+		ValidArgsFunction: p.completeTargets,
 		RunE: func(c *cobra.Command, args []string) error {
-			return failure("pid "+args[0], p.pid(c.Context(), c.OutOrStdout(), args[0], args[1:], from, output))
+			return failure("pid "+args[0], asOwner(p.pid(c.Context(), c.OutOrStdout(), args[0], args[1:], from, output)))
 		},
 	}
 	c.Flags().StringVar(&from, "from", "target", "who counts PID so: `host|target|LEVEL`")
+	_ = c.RegisterFlagCompletionFunc("from", cobra.FixedCompletions([]cobra.Completion{"host", "target"}, cobra.ShellCompDirectiveNoFileComp))
 	outputFlag(c, &output, "json")
 	return c
 }
@@ -80,6 +81,14 @@ func (p *program) pid(ctx context.Context, w io.Writer, target string, words []s
 	return nil
 }
 
+// asOwner gives an error about what is another's its way out.
+func asOwner(err error) error {
+	if errors.Is(err, fs.ErrPermission) && outband.Hint(err) == "" {
+		return &hinted{err, "a container belongs to root or to the user who started it: try as that user, or as root"}
+	}
+	return err
+}
+
 // space holds the pid namespace of a target.
 func (p *program) space(ctx context.Context, target string) (*pidtree.Space, error) {
 	proc, init, err := p.hold(ctx, target)
@@ -107,7 +116,7 @@ func parsePids(words []string) ([]int, error) {
 	for _, word := range words {
 		pid, err := strconv.ParseInt(word, 10, 32)
 		if err != nil || pid <= 0 || word[0] == '+' {
-			return nil, fmt.Errorf("%w: %q is no process number", errUsage, safetext.Escape(word))
+			return nil, fmt.Errorf("%w: %q is no process number", errUsage, word)
 		}
 		pids = append(pids, int(pid))
 	}

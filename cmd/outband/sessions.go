@@ -81,11 +81,13 @@ func (p *program) records() ([]registry.Record, error) {
 		return nil, err
 	}
 	defer r.Close()
-	live, err := r.List()
-	if err != nil {
-		p.say("note: %v", err)
-	}
-	return live, nil
+	return p.told(r.List()), nil
+}
+
+// told are the sessions on a list that may not be whole, which is told.
+func (p *program) told(live []registry.Record, err error) []registry.Record {
+	p.doubt(err)
+	return live
 }
 
 func (p *program) sessions(w io.Writer, output string) error {
@@ -122,25 +124,33 @@ func (p *program) completeSessions(*cobra.Command, []string, string) ([]cobra.Co
 	return ids, cobra.ShellCompDirectiveNoFileComp
 }
 
+// Errors of ending a session.
+var (
+	errNoSession = errors.New("no such session")
+	errNotEnded  = errors.New("it does not end")
+)
+
 // endTime is how long a session has to end after each signal.
 const endTime = 2 * time.Second
 
 // endSessions ends sessions by their ids. All have to live before any is ended.
 func (p *program) endSessions(ctx context.Context, ids []string) error {
-	live, err := p.records()
+	reg, err := registry.Open(p.runDir)
 	if err != nil {
 		return err
 	}
+	defer reg.Close()
+	live := p.told(reg.List())
 	var chosen []registry.Record
 	for _, id := range ids {
 		i := slices.IndexFunc(live, func(r registry.Record) bool { return r.ID == id })
 		if i < 0 {
-			return &verbError{"session " + id, errors.New("no such session"), codeNotFound}
+			return &hinted{fmt.Errorf("session %s: %w", safetext.Escape(id), errNoSession), "outband sessions lists them"}
 		}
 		chosen = append(chosen, live[i])
 	}
 	for _, r := range chosen {
-		if err := p.endSession(r); err != nil {
+		if err := endSession(ctx, reg, r); err != nil {
 			return fmt.Errorf("session %s: %w", r.ID, err)
 		}
 	}
@@ -148,7 +158,7 @@ func (p *program) endSessions(ctx context.Context, ids []string) error {
 }
 
 // endSession ends the command of one, upon which its warden ends the rest.
-func (p *program) endSession(r registry.Record) error {
+func endSession(ctx context.Context, reg *registry.Registry, r registry.Record) error {
 	proc, err := procfs.Open()
 	if err != nil {
 		return err
@@ -159,26 +169,32 @@ func (p *program) endSession(r registry.Record) error {
 		return err
 	}
 	defer held.Close()
-	if live, err := p.lives(r.ID); err != nil || !live {
-		return err // so that the number may be another's
+	if !lives(reg, r.ID) {
+		return nil // so that the number may be another's
 	}
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
 		if err := sys.Signal(held.Pidfd, sig, false); err != nil && !errors.Is(err, unix.ESRCH) {
 			return err
 		}
-		for until := time.Now().Add(endTime); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
-			if live, err := p.lives(r.ID); err != nil || !live {
-				return err
+		for until := time.Now().Add(endTime); time.Now().Before(until); {
+			if !lives(reg, r.ID) {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(10 * time.Millisecond):
 			}
 		}
 	}
-	return &verbError{"it does not end", errors.New("something of it waits in the kernel"), codeTimeout}
+	return fmt.Errorf("%w: something of it waits in the kernel", errNotEnded)
 }
 
-// lives tells whether a session is alive: its record is locked by its warden.
-func (p *program) lives(id string) (bool, error) {
-	live, err := p.records()
-	return slices.ContainsFunc(live, func(r registry.Record) bool { return r.ID == id }), err
+// lives tells whether a session is alive: its record is locked by its warden. That
+// another's cannot be read has been told before.
+func lives(reg *registry.Registry, id string) bool {
+	live, _ := reg.List()
+	return slices.ContainsFunc(live, func(r registry.Record) bool { return r.ID == id })
 }
 
 // holdCommand takes hold of the command of a session; nil if it has ended.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband/internal/procfs"
-	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/internal/sys"
 	"github.com/outband/outband/pidtree"
 )
@@ -28,15 +28,15 @@ with SIG before it or without, a number, SIGRTMIN+n or SIGRTMAX-n; 0 only asks
 whether the process is there.
 
 The first process of a pid namespace gets no signal for which it has no handler
-(pid_namespaces(7)), SIGKILL and SIGSTOP excepted: that is told. Nothing is sent
-unless all processes are there.
+(pid_namespaces(7)), SIGKILL and SIGSTOP excepted: that is told. SIGCONT continues
+it in any case. Nothing is sent unless all processes are there.
 
 Processes of one's own pid namespace are refused: kill(1) is for them.`,
 		Example:           "  outband signal web HUP 1\n  outband signal web SIGRTMIN+3 1\n  outband signal web KILL 27 28",
 		Args:              cobra.MinimumNArgs(3),
-		ValidArgsFunction: p.completeTargets,
+		ValidArgsFunction: p.completeSignals,
 		RunE: func(c *cobra.Command, args []string) error {
-			return failure("signal "+args[0], p.signal(c.Context(), args[0], args[1], args[2:]))
+			return failure("signal "+args[0], asOwner(p.signal(c.Context(), args[0], args[1], args[2:])))
 		},
 	}
 }
@@ -88,9 +88,9 @@ func (p *program) signal(ctx context.Context, target, word string, words []strin
 
 // warnIgnored tells when the kernel will drop a signal: the process is number 1
 // of its pid namespace and neither handles nor blocks it (sig_task_ignored in
-// kernel/signal.c).
+// kernel/signal.c). SIGCONT continues it before that is looked at (prepare_signal).
 func (p *program) warnIgnored(h *pidtree.Held, sig unix.Signal, pid int) {
-	if h.PIDs[len(h.PIDs)-1] != 1 || sig == 0 || sig == unix.SIGKILL || sig == unix.SIGSTOP {
+	if h.PIDs[len(h.PIDs)-1] != 1 || slices.Contains([]unix.Signal{0, unix.SIGKILL, unix.SIGSTOP, unix.SIGCONT}, sig) {
 		return
 	}
 	proc, err := procfs.Open()
@@ -121,7 +121,7 @@ const (
 
 // parseSignal reads a signal as kill(1) does.
 func parseSignal(word string) (unix.Signal, error) {
-	bad := fmt.Errorf("%w: %q is no signal", errUsage, safetext.Escape(word))
+	bad := fmt.Errorf("%w: %q is no signal", errUsage, word)
 	if n, err := strconv.ParseUint(word, 10, 8); err == nil && n <= sigRTMax {
 		return unix.Signal(n), nil
 	}

@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -22,19 +23,20 @@ func (p *program) versionCommand() *cobra.Command {
 		Example: "  outband version -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			v := map[string]string{"version": release, "revision": revision(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
-			switch output {
-			case "json":
-				return json.NewEncoder(c.OutOrStdout()).Encode(v)
-			case "":
-				_, err := fmt.Fprintf(c.OutOrStdout(), "outband %s (%s, %s, %s)\n", v["version"], v["revision"], v["go"], v["platform"])
-				return err
-			}
-			return fmt.Errorf("%q is no output format (json)", output)
+			return failure("version", printVersion(c.OutOrStdout(), output))
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "json")
+	outputFlag(c, &output, "json")
 	return c
+}
+
+func printVersion(w io.Writer, output string) error {
+	v := map[string]string{"version": release, "revision": revision(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
+	if output == "json" {
+		return json.NewEncoder(w).Encode(v)
+	}
+	_, err := fmt.Fprintf(w, "outband %s (%s, %s, %s)\n", v["version"], v["revision"], v["go"], v["platform"])
+	return err
 }
 
 // revision is the commit that was built, where the build knows it.
