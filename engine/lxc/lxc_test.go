@@ -5,7 +5,9 @@ package lxc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -130,6 +132,36 @@ func TestManagers(t *testing.T) {
 		want = append(append(slices.Clone(others), want...), "incus:x_ stopped")
 		if got := list(t, root, tasks); !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// Containers of one name have the same order each time.
+func TestOrder(t *testing.T) {
+	root := t.TempDir()
+	passwd := "root:x:0:0::/root:/bin/sh\n"
+	var want []string
+	for _, path := range slices.Sorted(maps.Keys(managers())) {
+		want = append(want, managers()[path]+":web stopped")
+		if err := os.MkdirAll(filepath.Join(root, path, "web"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 5 {
+		user := fmt.Sprint("u", i)
+		want = append(want, "lxc@"+user+":web stopped")
+		passwd += fmt.Sprintf("%s:x:%d:100::/home/%s:/bin/sh\n", user, 1000+i, user)
+		path := filepath.Join(root, "home", user, ".local/share/lxc/web/config")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.MkdirAll(filepath.Join(root, "etc"), 0o700), os.WriteFile(filepath.Join(root, "etc/passwd"), []byte(passwd), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if got := list(t, root, nil); !slices.Equal(got, want) {
+			t.Fatalf("%q, want %q", got, want)
 		}
 	}
 }
