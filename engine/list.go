@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -42,10 +44,44 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // oneLine is several errors that stand in one line; of equal ones that follow each
 // other, one.
+//
+// A13 (docs/threat-model.md): a user may have as many files as fit that are not well.
+// They are not all told, and none is put into words twice.
 type oneLine struct{ error }
 
+// maxTold is how many errors are told in one line.
+const maxTold = 10
+
 func (e oneLine) Error() string {
-	return strings.Join(slices.Compact(strings.Split(e.error.Error(), "\n")), "; ")
+	var told []string
+	more := 0
+	apart(e.error, func(err error) {
+		if len(told) == maxTold {
+			more++
+			return
+		}
+		if text := strings.ReplaceAll(err.Error(), "\n", "; "); len(told) == 0 || told[len(told)-1] != text {
+			told = append(told, text)
+		}
+	})
+	if more > 0 {
+		told = append(told, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(told, "; ")
+}
+
+// joined is the type of what errors.Join returns.
+var joined = reflect.TypeOf(errors.Join(fs.ErrInvalid))
+
+// apart calls each for the errors that were joined.
+func apart(err error, each func(error)) {
+	if reflect.TypeOf(err) != joined {
+		each(err)
+		return
+	}
+	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
+		apart(e, each)
+	}
 }
 
 func (e oneLine) Unwrap() error { return e.error }
@@ -163,7 +199,7 @@ func EachPlace(ctx context.Context, places []Place, list func(Place) ([]Containe
 	lists, errs := gather(waits, len(others), func(i int) ([]Container, error) { return list(others[i]) })
 	for i, err := range errs {
 		if errors.Is(err, ErrDeadline) {
-			err = fmt.Errorf("%s: %w", others[i].User, err)
+			err = fmt.Errorf("%s: %w", others[i].User, oneLine{err})
 		}
 		all, failed = append(all, lists[i]...), errors.Join(failed, err)
 	}

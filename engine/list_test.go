@@ -5,6 +5,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -41,6 +42,26 @@ func TestRefusing(t *testing.T) {
 		t.Errorf("%v", named)
 	}
 }
+
+// However much is not well, some of it is told, and none of it put into words twice.
+func TestManyErrors(t *testing.T) {
+	var err error
+	words := 0
+	for range 30000 {
+		err = errors.Join(err, spoken{&words})
+	}
+	told := fmt.Errorf("ann: %w", oneLine{errors.Join(err, ErrDeadline)})
+	got := (&Error{"x", "list containers", errors.Join(fs.ErrExist, told, fmt.Errorf("%w: %w", fs.ErrClosed, fs.ErrInvalid))}).Error()
+	want := "x: list containers: file already exists; ann: 1; 2; 3; 4; 5; 6; 7; 8; 9; 10; and 29991 more; file already closed: invalid argument"
+	if got != want || words != maxTold || !errors.Is(told, ErrDeadline) {
+		t.Errorf("%.300s, %d times, want %s", got, words, want)
+	}
+}
+
+// spoken is an error that counts how often it is asked for words.
+type spoken struct{ n *int }
+
+func (s spoken) Error() string { *s.n++; return fmt.Sprint(*s.n) }
 
 // A file that may be looked up and not read is told by the path that people know:
 // this setting can only be written, even by root.

@@ -177,16 +177,24 @@ func (d format) read(ctx context.Context, f bolt.File, written func() bool) (all
 		if err = oerr; err != nil {
 			continue
 		}
-		var bad error // of single containers
+		var bad error // of one container
+		others := 0
 		all = map[string]Record{}
 		err = db.containers(ctx, func(id string, config, state []byte) {
 			r, rerr := ParseRecord(config, state)
 			if rerr != nil {
-				bad = errors.Join(bad, fmt.Errorf("container %s: %w", safetext.Escape(id), rerr))
+				if bad != nil {
+					others++
+					return
+				}
+				bad = fmt.Errorf("container %s: %w", safetext.Escape(id), rerr)
 				return
 			}
 			all[id] = r
 		})
+		if others > 0 {
+			bad = fmt.Errorf("%w, and those of %d more", bad, others)
+		}
 		switch {
 		case !db.Unchanged() || written():
 			all, err = nil, errWritten
