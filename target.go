@@ -293,7 +293,7 @@ func (t *Target) withEnvironment(s *snapshot) (*snapshot, error) {
 			t.envErr = t.readError("environment", err)
 			return
 		}
-		t.initEnv = procfs.Strings(b)
+		t.initEnv, t.envErr = procfs.Strings(b), t.Alive() // that of one that has ended is empty
 	})
 	whole := *s
 	whole.env = t.initEnv

@@ -43,7 +43,7 @@ func called(ctx context.Context, proc *procfs.FS, engines []Engine, number strin
 	var names []string
 	for _, c := range match(merge(lists), "", number) {
 		if c.Name == number {
-			names = append(names, c.FullName())
+			names = append(names, safetext.Word(c.FullName()))
 		}
 	}
 	if names == nil {

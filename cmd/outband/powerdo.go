@@ -73,7 +73,7 @@ func (s *switching) shared(err error) error {
 	if s.owner == nil {
 		return err
 	}
-	hint := "with " + s.owner.FullName() + " all that is in it ends: outband power " + s.owner.FullName() + " " + string(s.action)
+	hint := "outband power " + safetext.Word(s.owner.FullName()) + " " + string(s.action) + " is for all that is in there"
 	if _, none := power.Through(s.container, s.action, 0); none == nil {
 		hint = "its engine can do it: --through-engine; " + hint
 	}

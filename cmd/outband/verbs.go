@@ -88,7 +88,7 @@ func wayOut(err error) string {
 		if _, none := power.Through(&stopped.Container, power.On, 0); none != nil {
 			return ""
 		}
-		return "outband power " + stopped.Container.FullName() + " on"
+		return "outband power " + safetext.Word(stopped.Container.FullName()) + " on"
 	case errors.Is(err, engine.ErrNotFound):
 		return "outband ls shows what there is, with -a also what does not run"
 	}

@@ -71,8 +71,8 @@ func TestExitCodes(t *testing.T) {
 // TestFailure: errors that come from elsewhere have the code and the way out that
 // they have in every verb.
 func TestFailure(t *testing.T) {
-	stopped := func(name string) error {
-		return &engine.NotRunningError{Container: engine.Container{Engine: name, Name: "db"}}
+	stopped := func(kind, name string) error {
+		return &engine.NotRunningError{Container: engine.Container{Engine: kind, Name: name}}
 	}
 	for _, row := range []struct {
 		err  error
@@ -81,8 +81,9 @@ func TestFailure(t *testing.T) {
 	}{
 		{fmt.Errorf("docker: %w", engine.ErrDeadline), codeTimeout, ""},
 		{fmt.Errorf("host: %w", procfs.ErrIncomplete), codeTimeout, ""},
-		{stopped("docker"), codeNotFound, "outband power docker:db on"},
-		{stopped("containerd"), codeNotFound, ""},
+		{stopped("docker", "db"), codeNotFound, "outband power docker:db on"},
+		{stopped("docker", "x; id #"), codeNotFound, "outband power 'docker:x; id #' on"}, // A22
+		{stopped("containerd", "db"), codeNotFound, ""},
 		{fmt.Errorf("%w: x", engine.ErrNotFound), codeNotFound, "outband ls shows what there is, with -a also what does not run"},
 		{&hinted{engine.ErrNotFound, "its own"}, codeNotFound, "its own"},
 		{asOwner(os.ErrPermission), codeFailed, "a container belongs to root or to the user who started it: try as that user, or as root"},
