@@ -35,4 +35,8 @@ func TestNamesFor(t *testing.T) {
 			t.Errorf("%q: %q, want %q", word, got, want)
 		}
 	}
+	all = append(all, engine.Container{Engine: "podman", Name: "web", State: engine.Stopped}) // the running one is meant
+	if got := namesFor("we", all, func(c *engine.Container) bool { return c.Engine == "podman" && c.Name == "web" }); len(got) != 1 {
+		t.Errorf("a stopped one: %q", got)
+	}
 }
