@@ -26,18 +26,13 @@ const (
 	maxDetails = 64
 )
 
-// ticks is how many clock ticks of procfs a second has (USER_HZ), on every
-// architecture that Outband knows.
-const ticks = 100
-
 // startedAt is when a process started.
 func startedAt(start uint64) time.Time {
-	var up unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil {
-		return time.Time{}
+	boot := procfs.Boot()
+	if boot.IsZero() {
+		return boot
 	}
-	boot := time.Now().Add(-time.Duration(up.Nano()))
-	return boot.Add(time.Duration(start) * (time.Second / ticks)).Truncate(time.Second).UTC()
+	return boot.Add(time.Duration(start) * procfs.Tick).Truncate(time.Second).UTC()
 }
 
 // processes counts them, and finds those that get nowhere.

@@ -245,10 +245,9 @@ func (m *machine) byEngine() bool {
 
 // now is the time in clock ticks since boot, as processes' start times are.
 func now() uint64 {
-	const ticks = 100 // of a second: USER_HZ, the same on every architecture served
-	var t unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {
+	up, err := procfs.Uptime()
+	if err != nil {
 		return 0
 	}
-	return uint64(t.Nano()) / uint64(time.Second/ticks)
+	return uint64(up / procfs.Tick)
 }

@@ -198,10 +198,7 @@ func newLister(proc *procfs.FS, tree *pidtree.Tree) *lister {
 		self.Close()
 	}
 	l.mounts = func() []procfs.Mount { return procfs.ParseMounts(mountinfo) }
-	var up unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) == nil {
-		l.boot = time.Now().Add(-time.Duration(up.Nano()))
-	}
+	l.boot = procfs.Boot()
 	return l
 }
 
@@ -264,12 +261,8 @@ func (l *lister) count(r *listed, of, at *pidtree.Process) {
 	}
 }
 
-// ticks is how many clock ticks of procfs a second has (USER_HZ), on every
-// architecture that Outband knows.
-const ticks = 100
-
 func (l *lister) started(start uint64) time.Time {
-	return l.boot.Add(time.Duration(start) * (time.Second / ticks)).Truncate(time.Second).UTC()
+	return l.boot.Add(time.Duration(start) * procfs.Tick).Truncate(time.Second).UTC()
 }
 
 // printList prints rows in a format.
