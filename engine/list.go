@@ -90,7 +90,7 @@ func (e oneLine) Unwrap() error { return e.error }
 var ErrDeadline = errors.New("no answer in time")
 
 const (
-	// askTime is how long one engine may take.
+	// askTime is how long one engine may take, while there is a CPU to take it, see spend.
 	askTime = 300 * time.Millisecond
 	// tellTime is the end of it, in which an engine looks at nothing more.
 	tellTime = 50 * time.Millisecond
@@ -166,7 +166,7 @@ func (h *Host) ask(ctx context.Context, engines []Engine) ([][]Container, error)
 	if !h.narrow() { // engines are not given the time that it takes on a slow machine
 		_, _ = h.read(ctx, readTime) // if that fails, it fails for who needs it
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTime-tellTime)
+	ctx, cancel := patient(ctx, askTime-tellTime)
 	defer cancel()
 	waits, stop := linger(ctx, tellTime)
 	defer stop()
@@ -218,7 +218,7 @@ func Late(ctx context.Context) error {
 // linger returns a context that ends some time after ctx.
 func linger(ctx context.Context, more time.Duration) (context.Context, func()) {
 	waits, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(more, cancel) })
+	stop := context.AfterFunc(ctx, func() { spend(waits, more, usage); cancel() })
 	return waits, func() { stop(); cancel() }
 }
 

@@ -39,10 +39,7 @@ func (e Engine) asked(ctx context.Context, h *engine.Host, known []engine.Contai
 	if err := awake(ctx, h); err != nil {
 		return nil, err
 	}
-	d := api{h: h, socket: at, host: e.Host, known: map[string]bool{}, until: time.Now().Add(askTime)}
-	if end, ok := ctx.Deadline(); ok && end.Before(d.until) {
-		d.until = end
-	}
+	d := api{ctx: ctx, h: h, socket: at, host: e.Host, known: map[string]bool{}, until: time.Now().Add(askTime)}
 	for _, c := range known {
 		d.known[c.ID] = true
 	}
@@ -66,6 +63,7 @@ func awake(ctx context.Context, h *engine.Host) error {
 
 // api is a daemon that is asked.
 type api struct {
+	ctx          context.Context
 	h            *engine.Host
 	socket, host string
 	known        map[string]bool // ids
@@ -164,6 +162,7 @@ func (d *api) get(path string) ([]byte, error) {
 	if err := conn.SetDeadline(d.until); err != nil {
 		return nil, err
 	}
+	defer context.AfterFunc(d.ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nHost: docker\r\n\r\n", path); err != nil {
 		return nil, err
 	}
