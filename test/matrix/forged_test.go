@@ -80,7 +80,8 @@ func TestForgedMutants(t *testing.T) {
 			{File: "engine/newest.go", New: newestSource},
 		}},
 		{"by command line", lab.Nspawn(), []rig.Change{
-			{File: "engine/nspawn/nspawn.go", Old: "		name = NameOf(d.Args)\n", New: ownNameSource},
+			{File: "engine/nspawn/nspawn.go", Old: "		name = NameOf(d.Args)\n", New: "		name = ownName(ctx, pid, NameOf(d.Args))\n"},
+			{File: "engine/nspawn/own.go", New: ownNameSource},
 		}},
 	} {
 		t.Run(mutant.name, func(t *testing.T) {
@@ -121,11 +122,26 @@ func (h *Host) newestIn(f Facts) (found procfs.Task, ok bool) {
 `
 
 // ownNameSource has a container say what it is called.
-const ownNameSource = `		name = NameOf(d.Args)
-		tasks, _ := h.Tasks(ctx)
-		for _, t := range tasks {
-			if own := NameOf(strings.Split(t.Cmdline, "\x00")); t.PID == pid && own != "" {
-				name = own
-			}
+const ownNameSource = `package nspawn
+
+import (
+	"context"
+	"strings"
+
+	"github.com/outband/outband/internal/procfs"
+)
+
+func ownName(ctx context.Context, pid int, otherwise string) string {
+	proc, err := procfs.Open()
+	if err != nil {
+		return otherwise
+	}
+	defer proc.Close()
+	for _, t := range proc.Rescan(ctx, false, pid) {
+		if own := NameOf(strings.Split(t.Cmdline, "\x00")); own != "" {
+			return own
 		}
+	}
+	return otherwise
+}
 `

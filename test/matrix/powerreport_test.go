@@ -53,8 +53,7 @@ Containers of each engine, with a user namespace of their own and ` + "`sleep`" 
 ` + "`power … reboot --force`" + `; ` + "`TestPowerPolicies`" + `.
 
 - **policy**: what was given as ` + "`--restart`" + `; –: nothing, or there is no such thing.
-- **by**: who ran ` + "`outband`" + `. The first process of a user's LXC runs as another of the user's ids, whose files below ` + "`/proc`" + ` the user may
-  not read: the user was refused first.
+- **by**: who ran ` + "`outband`" + `.
 - **off**, **reboot**: *refused*: the engine would undo it, or not do its part, and it was done by ` + "`--anyway`" + `. Then how the init ended as
   ` + "`outband`" + ` tells it, and what brought it back.
 - **the engine says**: its own word for the container's state afterwards, the exit code that it has of it, and how often it has started it
