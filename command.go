@@ -184,6 +184,23 @@ func (c *Cmd) Plan() (*Plan, error) {
 	return makePlan(seen, c.target.name, c)
 }
 
+// withEnvironment returns a snapshot with the environment of the target's init,
+// which is read when the first command is planned: only entering needs it, and who
+// may see all else need not be allowed to see that.
+func (t *Target) withEnvironment(s *snapshot) (*snapshot, error) {
+	t.envOnce.Do(func() {
+		b, err := t.init.Dir.ReadHead("environ", maxEnvironment+1)
+		if err != nil {
+			t.envErr = t.readError("environment", err)
+			return
+		}
+		t.initEnv, t.envErr = procfs.Strings(b), t.Alive() // that of one that has ended is empty
+	})
+	whole := *s
+	whole.env = t.initEnv
+	return &whole, t.envErr
+}
+
 // Start starts the command. When it returns nil, the command has been executed
 // inside.
 //

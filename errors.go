@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/outband/outband/internal/hint"
 )
 
 // Errors to test with errors.Is. Problems of permission are fs.ErrPermission.
@@ -112,18 +114,9 @@ type ExitError struct{ *ProcessState }
 
 func (e *ExitError) Error() string { return e.String() }
 
-// hinted is an error with a way out.
-type hinted struct {
-	error
-	hint string
-}
-
-func (e *hinted) Unwrap() error { return e.error }
-func (e *hinted) Hint() string  { return e.hint }
-
 // withHint adds a way out to err.
 func withHint(err error, format string, args ...any) error {
-	return &hinted{err, fmt.Sprintf(format, args...)}
+	return hint.With(err, fmt.Sprintf(format, args...))
 }
 
 // Hint returns the way out that err knows of, a line without a period, or "".

@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband/internal/forkexec"
+
+	"github.com/outband/outband/internal/hint"
 )
 
 // explain turns what happened on the way in into this package's errors.
@@ -111,7 +113,7 @@ func (c *Cmd) explainStep(step *forkexec.Error) error {
 		return withHint(e, "-T does without a terminal")
 	}
 	if errors.Is(step.Err, fs.ErrPermission) && step.Step == forkexec.StepJoin {
-		return withHint(e, "a container belongs to root or to the user who started it: try as that user, or as root")
+		return hint.With(e, hint.Owner)
 	}
 	return e
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/outband/outband/engine/all"
 	"github.com/outband/outband/internal/cgroup"
 	"github.com/outband/outband/internal/confine"
+	"github.com/outband/outband/internal/hint"
 	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/sys"
 	"github.com/outband/outband/ns"
@@ -283,23 +284,6 @@ func (t *Target) readMaps() error {
 	return err
 }
 
-// withEnvironment returns a snapshot with the environment of the target's init,
-// which is read when the first command is planned: only entering needs it, and who
-// may see all else need not be allowed to see that.
-func (t *Target) withEnvironment(s *snapshot) (*snapshot, error) {
-	t.envOnce.Do(func() {
-		b, err := t.init.Dir.ReadHead("environ", maxEnvironment+1)
-		if err != nil {
-			t.envErr = t.readError("environment", err)
-			return
-		}
-		t.initEnv, t.envErr = procfs.Strings(b), t.Alive() // that of one that has ended is empty
-	})
-	whole := *s
-	whole.env = t.initEnv
-	return &whole, t.envErr
-}
-
 // readError says what of the target could not be read. One that has ended has
 // neither directories nor namespaces any more, reaped or not.
 func (t *Target) readError(what string, err error) error {
@@ -308,7 +292,7 @@ func (t *Target) readError(what string, err error) error {
 	}
 	err = fmt.Errorf("read its %s: %w", what, err)
 	if errors.Is(err, fs.ErrPermission) {
-		return withHint(err, "a container belongs to root or to the user who started it: try as that user, or as root")
+		return hint.With(err, hint.Owner)
 	}
 	return err
 }

@@ -118,7 +118,7 @@ func (p *patient) introduce(r *Report) (err error) {
 	}
 	r.State = string(engine.Running)
 	r.Init = &Init{
-		PID: init.PID, PIDs: p.target.PIDs(), Comm: task.Comm, State: string(task.State), Started: startedAt(task.Start),
+		PID: init.PID, PIDs: p.target.PIDs(), Comm: task.Comm, State: string(task.State), Started: procfs.StartTime(procfs.Boot(), task.Start),
 	}
 	r.Init.Kind, r.Init.Exe = inits.Kind(init.Dir)
 	self, err := p.target.Proc().Self()

@@ -26,15 +26,6 @@ const (
 	maxDetails = 64
 )
 
-// startedAt is when a process started.
-func startedAt(start uint64) time.Time {
-	boot := procfs.Boot()
-	if boot.IsZero() {
-		return boot
-	}
-	return boot.Add(time.Duration(start) * procfs.Tick).Truncate(time.Second).UTC()
-}
-
 // processes counts them, and finds those that get nowhere.
 func processes(ctx context.Context, p *patient) func(*Report) {
 	f, err := p.family()

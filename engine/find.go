@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/outband/outband/internal/hint"
 	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/safetext"
 )
@@ -50,19 +51,8 @@ func called(ctx context.Context, proc *procfs.FS, engines []Engine, number strin
 		return err
 	}
 	slices.Sort(names)
-	return &namesake{err, "a number is a process's; the container of that name is " + strings.Join(names, ", ")}
+	return hint.With(err, "a number is a process's; the container of that name is "+strings.Join(names, ", "))
 }
-
-// namesake is an error whose way out is another name.
-type namesake struct {
-	error
-	hint string
-}
-
-func (e *namesake) Unwrap() error { return e.error }
-
-// Hint names the other.
-func (e *namesake) Hint() string { return e.hint }
 
 // ambiguousStopped lists the choices where none of them may have a process: those
 // with the same full name are told by their ids.

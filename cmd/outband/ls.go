@@ -236,7 +236,7 @@ func (l *lister) row(c *engine.Container) listed {
 		r.PIDNS = &space{l.dev, c.Init.PIDNS}
 	}
 	l.count(&r, process, process)
-	started := l.started(c.Init.Start)
+	started := procfs.StartTime(l.boot, c.Init.Start)
 	r.Started = &started
 	r.Init.Kind, r.Init.Exe = inits.KindOf(l.proc, c.Init.PID)
 	if c.State == engine.Running && l.isFrozen(c.Init.PID) {
@@ -259,10 +259,6 @@ func (l *lister) count(r *listed, of, at *pidtree.Process) {
 	for child := range l.tree.Children(at) {
 		l.count(r, of, child)
 	}
-}
-
-func (l *lister) started(start uint64) time.Time {
-	return l.boot.Add(time.Duration(start) * procfs.Tick).Truncate(time.Second).UTC()
 }
 
 // printList prints rows in a format.

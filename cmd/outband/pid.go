@@ -16,6 +16,7 @@ import (
 
 	"github.com/outband/outband"
 	"github.com/outband/outband/engine"
+	"github.com/outband/outband/internal/hint"
 	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/pidtree"
 )
@@ -84,7 +85,7 @@ func (p *program) pid(ctx context.Context, w io.Writer, target string, words []s
 // asOwner gives an error about what is another's its way out.
 func asOwner(err error) error {
 	if errors.Is(err, fs.ErrPermission) && outband.Hint(err) == "" {
-		return &hinted{err, "a container belongs to root or to the user who started it: try as that user, or as root"}
+		return hint.With(err, hint.Owner)
 	}
 	return err
 }

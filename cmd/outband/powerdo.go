@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/outband/outband"
+	"github.com/outband/outband/internal/hint"
 	"github.com/outband/outband/internal/registry"
 	"github.com/outband/outband/internal/safetext"
 	"github.com/outband/outband/power"
@@ -73,11 +74,11 @@ func (s *switching) shared(err error) error {
 	if s.owner == nil {
 		return err
 	}
-	hint := "outband power " + safetext.Word(s.owner.FullName()) + " " + string(s.action) + " is for all that is in there"
+	out := "outband power " + safetext.Word(s.owner.FullName()) + " " + string(s.action) + " is for all that is in there"
 	if _, none := power.Through(s.container, s.action, 0); none == nil {
-		hint = "its engine can do it: --through-engine; " + hint
+		out = "its engine can do it: --through-engine; " + out
 	}
-	return &hinted{fmt.Errorf("%w: it shares the pid namespace of %s", errRefused, safetext.Escape(s.owner.FullName())), hint}
+	return hint.With(fmt.Errorf("%w: it shares the pid namespace of %s", errRefused, safetext.Escape(s.owner.FullName())), out)
 }
 
 // errUnsure is that an engine is not heard of which may undo what is done.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outband/outband/internal/cgroup"
+	"github.com/outband/outband/internal/hint"
 	"github.com/outband/outband/internal/procfs"
 	"github.com/outband/outband/internal/registry"
 	"github.com/outband/outband/internal/safetext"
@@ -145,7 +146,7 @@ func (p *program) endSessions(ctx context.Context, ids []string) error {
 	for _, id := range ids {
 		i := slices.IndexFunc(live, func(r registry.Record) bool { return r.ID == id })
 		if i < 0 {
-			return &hinted{fmt.Errorf("session %s: %w", safetext.Escape(id), errNoSession), "outband sessions lists them"}
+			return hint.With(fmt.Errorf("session %s: %w", safetext.Escape(id), errNoSession), "outband sessions lists them")
 		}
 		chosen = append(chosen, live[i])
 	}

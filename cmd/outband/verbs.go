@@ -71,15 +71,6 @@ func failure(what string, err error) error {
 	return &verbError{safetext.Escape(what), err, codeOf(err)}
 }
 
-// hinted is an error with a way out.
-type hinted struct {
-	error
-	hint string
-}
-
-func (e *hinted) Unwrap() error { return e.error }
-func (e *hinted) Hint() string  { return e.hint }
-
 // wayOut is that of errors that have the same one in every verb; "" for others.
 func wayOut(err error) string {
 	var stopped *engine.NotRunningError

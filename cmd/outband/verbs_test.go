@@ -12,6 +12,7 @@ import (
 
 	"github.com/outband/outband"
 	"github.com/outband/outband/engine"
+	"github.com/outband/outband/internal/hint"
 	"github.com/outband/outband/internal/procfs"
 )
 
@@ -85,7 +86,7 @@ func TestFailure(t *testing.T) {
 		{stopped("docker", "x; id #"), codeNotFound, "outband power 'docker:x; id #' on"}, // A22
 		{stopped("containerd", "db"), codeNotFound, ""},
 		{fmt.Errorf("%w: x", engine.ErrNotFound), codeNotFound, "outband ls shows what there is, with -a also what does not run"},
-		{&hinted{engine.ErrNotFound, "its own"}, codeNotFound, "its own"},
+		{hint.With(engine.ErrNotFound, "its own"), codeNotFound, "its own"},
 		{asOwner(os.ErrPermission), codeFailed, "a container belongs to root or to the user who started it: try as that user, or as root"},
 		{fmt.Errorf("%w: something", errNotEnded), codeTimeout, ""},
 		{errors.New("else"), codeFailed, ""},

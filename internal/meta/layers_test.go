@@ -28,6 +28,7 @@ const (
 var layers = map[string]layer{
 	"internal/safetext": pure,
 	"internal/bolt":     pure,
+	"internal/hint":     pure,
 	"internal/share":    pure,
 
 	"internal/sys":      kernel,

@@ -22,6 +22,15 @@ func Boot() time.Time {
 	return time.Now().Add(-up)
 }
 
+// StartTime is when a process started on a machine with this Boot, in whole seconds;
+// the zero time where that is.
+func StartTime(boot time.Time, start uint64) time.Time {
+	if boot.IsZero() {
+		return boot
+	}
+	return boot.Add(time.Duration(start) * Tick).Truncate(time.Second).UTC()
+}
+
 // Uptime is the time since then, suspended ones included (CLOCK_BOOTTIME,
 // clock_gettime(2)).
 func Uptime() (time.Duration, error) {

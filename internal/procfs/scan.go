@@ -46,7 +46,7 @@ const (
 func (fs *FS) Scan(ctx context.Context) ([]Task, error) { return fs.all(ctx, false) }
 
 // Outline is Scan but for the arguments of processes in pid namespaces below, whose
-// memory is left alone: these take a fifth of the time.
+// memory is left alone.
 func (fs *FS) Outline(ctx context.Context) ([]Task, error) { return fs.all(ctx, true) }
 
 func (fs *FS) all(ctx context.Context, outline bool) ([]Task, error) {

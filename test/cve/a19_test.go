@@ -153,7 +153,7 @@ func TestA19Mutants(t *testing.T) {
 		if _, r := recycleAt(t, rig.Build(t, pauses()...), "held", "", "--explain"); r.Code != 125 {
 			t.Errorf("%+v", r)
 		}
-		later := rig.Change{File: "target.go", Old: "procfs.Strings(b), t.Alive()", New: "procfs.Strings(b), error(nil)"}
+		later := rig.Change{File: "command.go", Old: "procfs.Strings(b), t.Alive()", New: "procfs.Strings(b), error(nil)"}
 		mutant := rig.Build(t, append(pauses(), alive, later)...)
 		if _, r := recycleAt(t, mutant, "held", "", "--explain"); r.Code != 0 {
 			t.Errorf("the mutant explains nothing either: %+v", r)
