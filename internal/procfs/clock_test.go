@@ -13,11 +13,7 @@ import (
 // The test began after the machine did, and before now; and that began when the
 // kernel says so.
 func TestClock(t *testing.T) {
-	fs, err := Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fs.Close()
+	fs := open(t)
 	self := fs.Rescan(t.Context(), false, os.Getpid())
 	if len(self) != 1 {
 		t.Fatal(self)

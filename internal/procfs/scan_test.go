@@ -43,11 +43,7 @@ func scanAll(t *testing.T, fs *FS) map[int]Task {
 func TestScan(t *testing.T) {
 	testutil.RequireRoot(t)
 	testutil.NoLeaks(t)
-	fs, err := Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fs.Close()
+	fs := open(t)
 	c := testutil.Throwaway(t, throwaway.Spec{Depth: 3, Workers: [][]string{{"sleep", "infinity"}}})
 	all := scanAll(t, fs)
 	for _, pid := range []int{os.Getpid(), c.Pid(), c.Leaf().Pid(), 1} {
@@ -82,11 +78,7 @@ func TestScan(t *testing.T) {
 func TestOutline(t *testing.T) {
 	testutil.RequireRoot(t)
 	testutil.NoLeaks(t)
-	fs, err := Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fs.Close()
+	fs := open(t)
 	c := testutil.Throwaway(t, throwaway.Spec{Depth: 2})
 	tasks, err := fs.Outline(t.Context())
 	if err != nil {
@@ -116,11 +108,7 @@ func TestOutline(t *testing.T) {
 func TestLevelsBothWays(t *testing.T) {
 	testutil.RequireRoot(t)
 	testutil.NoLeaks(t)
-	fs, err := Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fs.Close()
+	fs := open(t)
 	c := testutil.Throwaway(t, throwaway.Spec{Depth: 4})
 	pids := []int{c.Pid(), c.Inner[0].Pid(), c.Leaf().Pid()}
 	read := func(way func(*spaces)) (out [][]int) {
@@ -168,11 +156,7 @@ func TestSpacesAreBounded(t *testing.T) {
 // one that was there all the time is never missing.
 func TestScanChurn(t *testing.T) {
 	testutil.NoLeaks(t)
-	fs, err := Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fs.Close()
+	fs := open(t)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for range 2 {
@@ -206,11 +190,7 @@ func TestScanChurn(t *testing.T) {
 // Zombies have a name and no arguments; hostile arguments are cut.
 func TestScanOdd(t *testing.T) {
 	testutil.NoLeaks(t)
-	fs, err := Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fs.Close()
+	fs := open(t)
 	long := exec.Command("sleep", "1000")
 	long.Args = append(long.Args, strings.Repeat("x", 100000))
 	long.Args[0] = "a\x1b[31mb"
@@ -240,11 +220,7 @@ func TestScanOdd(t *testing.T) {
 // A scan ends with its context.
 func TestScanStops(t *testing.T) {
 	testutil.NoLeaks(t)
-	fs, err := Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fs.Close()
+	fs := open(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if tasks, err := fs.Scan(ctx); !errors.Is(err, context.Canceled) || tasks != nil {

@@ -17,11 +17,7 @@ import (
 // all processes costs another thread.
 func TestScanSilent(t *testing.T) {
 	testutil.NoLeaks(t)
-	fs, err := Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fs.Close()
+	fs := open(t)
 	pids := []int{testutil.Mute(t), testutil.Mute(t), testutil.Mute(t)}
 	check := func(all map[int]Task) {
 		t.Helper()
@@ -54,11 +50,7 @@ func TestScanSilent(t *testing.T) {
 // Where more do not answer than may be waited for, the others are there all the same,
 // in one look and in the next. (Go keeps the threads that waited.)
 func TestScanManySilent(t *testing.T) {
-	fs, err := Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fs.Close()
+	fs := open(t)
 	var pids []int
 	for range maxLate + 8 {
 		pids = append(pids, testutil.Mute(t))
@@ -97,11 +89,7 @@ func threadsWaiting(t *testing.T) (n int) {
 
 // Where too many do not answer the scan ends too, and says how many are missing.
 func TestScanGivesUp(t *testing.T) {
-	fs, err := Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fs.Close()
+	fs := open(t)
 	s, err := newScan(fs, []int{os.Getpid(), os.Getppid()})
 	if err != nil {
 		t.Fatal(err)
